@@ -1,0 +1,1 @@
+"""Development and demonstration commands; not shipped in any wheel."""

@@ -1,0 +1,84 @@
+"""Lint bans, fixed versions and hygiene rules, each broken on purpose."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import check_versions
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = [
+    path
+    for folder in ("schemas", "deid", "site_node", "coordinator")
+    for path in (ROOT / folder).rglob("*.py")
+]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import random",
+        "from numpy.random import default_rng",
+        "import numpy as np\n\nX = np.random.normal()",
+        "from torch import manual_seed",
+    ],
+)
+@pytest.mark.parametrize("folder", ["schemas", "deid", "site_node", "coordinator"])
+def test_seeded_generators_are_banned_in_the_product(folder: str, line: str) -> None:
+    outcome = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--stdin-filename", f"{folder}/planted.py", "-"],
+        input=f'"""Planted."""\n\n{line}\n',
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert "TID251" in outcome.stdout
+
+
+def test_the_six_fixed_packages_have_their_versions() -> None:
+    assert check_versions.main() == 0
+
+
+def test_a_wrong_version_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.metadata.version
+    monkeypatch.setattr(
+        check_versions, "version", lambda name: "1.4.0" if name == "flwr" else real(name)
+    )
+    assert check_versions.main() == 1
+
+
+def test_the_lock_holds_hashes_and_no_torch() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    names = re.findall(r"^([A-Za-z0-9_.-]+)==", lock, flags=re.MULTILINE)
+    assert len(names) > 50
+    assert not [n for n in names if n == "torch" or n.startswith(("nvidia", "triton"))]
+    for name in names:
+        block = lock.split(f"\n{name}==" if f"\n{name}==" in lock else f"{name}==", 1)[1]
+        assert "--hash=sha256:" in block.split("\n\n")[0][:400], name
+
+
+def test_no_source_file_passes_four_hundred_lines() -> None:
+    long = {str(p.relative_to(ROOT)): n for p in SOURCES if (n := len(p.read_text().splitlines())) > 430}
+    assert not long
+
+
+def test_everything_is_caught_only_at_process_edges() -> None:
+    edges = {
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if re.search(r"except (Base)?Exception\b|except:", path.read_text())
+    }
+    assert edges <= {
+        "site_node/flower/executor.py",
+        "site_node/gateway/app.py",
+        "coordinator/gateway/app.py",
+        "coordinator/runner_main.py",
+        "coordinator/api/app.py",
+    }, edges
