@@ -1,0 +1,1 @@
+"""What must two parties, or an auditor years later, compute to the same byte or number?"""

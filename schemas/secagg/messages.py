@@ -1,0 +1,78 @@
+"""What does a site say before it takes part in an attempt?
+
+READY is the only message of the secure sum with a shape of its own: one signed statement of what
+the site is ready for, what it believes (model, last sum, its ledger), a fresh key, and its part
+of the group secret sealed for each possible member. The rest are words and numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, StringConstraints
+
+from schemas.canonical import Document
+from schemas.ids import HexBytes32, HexBytes64, SiteId
+from schemas.limits import MAX_SITES
+from schemas.secagg.keys import SHARE_BYTES, frame
+
+Kind = Literal["train", "evaluate"]
+Step = Annotated[int, Field(ge=0, le=1_000_000)]
+"""A round or an attempt; the plan bounds both far below."""
+
+SealedShare = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{2 * SHARE_BYTES}}}$")]
+"""32 bytes under AES-256-GCM, in hexadecimal."""
+
+NO_SUM: Final = "0" * 64
+"""``last_sum_hash`` before there is a sum."""
+
+
+class ReadyHeader(Document):
+    """What is said in the open; every sealed share is bound to it."""
+
+    version: Literal[1] = 1
+    plan_digest: HexBytes32
+    kind: Kind
+    round: Step
+    attempt: Step
+    site_id: SiteId
+    model_hash: HexBytes32
+    last_sum_hash: HexBytes32
+    ledger_head: HexBytes32
+    ephemeral_key: HexBytes32
+
+
+class Ready(ReadyHeader):
+    """A header with one sealed share of the group secret for each site that may be a member."""
+
+    group_shares: Annotated[dict[SiteId, SealedShare], Field(max_length=MAX_SITES)]
+
+    def header(self) -> ReadyHeader:
+        """Return the part that the shares are bound to."""
+        return ReadyHeader(**self.model_dump(exclude={"group_shares"}))
+
+
+class SignedReady(Document):
+    """A READY under its site's identity key (Context.READY)."""
+
+    ready: Ready
+    signature: HexBytes64
+
+
+def transcript_hash(readies: Iterable[SignedReady]) -> str:
+    """Return the hash that stands for one cohort: every signed READY, in the order of site names.
+
+    Returns:
+        64 hex digits. The order of the argument does not matter; any other change does.
+    """
+    ordered = sorted(readies, key=lambda signed: signed.ready.site_id)
+    label = b"cohortium/v1/secagg/transcript"
+    return hashlib.sha256(frame((label, *(signed.canonical() for signed in ordered)))).hexdigest()
+
+
+def roster_hash(roster: Iterable[str]) -> str:
+    """Return the hash that stands for a set of sites, whatever they said (64 hex digits)."""
+    label = b"cohortium/v1/secagg/roster"
+    return hashlib.sha256(frame((label, *(site.encode() for site in sorted(roster))))).hexdigest()

@@ -1,0 +1,385 @@
+"""Which cohort does a site agree to be summed with, and what does it make of it?
+
+Sans-I/O, one attempt at a time. A site issues a READY, sees everybody's READYs, refuses or derives
+its `CohortKeys`, masks one vector, and later opens the sum. Every check is the site's own: the
+coordinator that relays these messages is not believed in anything (SECAGG-4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from schemas.entropy import Entropy
+from schemas.errors import ErrorCode, ProtocolError, TrustError
+from schemas.governance.study import PlanSite, StudyPlan
+from schemas.secagg.keys import (
+    CONTRIBUTION_BYTES,
+    Attempt,
+    group_secret,
+    open_share,
+    pair_mask,
+    pair_root,
+    seal_share,
+)
+from schemas.secagg.masking import CohortKeys, MaskedSum, MaskedUpdate, check_sum, mask
+from schemas.secagg.messages import Kind, Ready, ReadyHeader, SignedReady, transcript_hash
+from schemas.signing import Context, is_valid, public_hex, sign
+
+__all__ = [
+    "CohortKeys",
+    "MaskedSum",
+    "MaskedUpdate",
+    "Party",
+    "ReadySecrets",
+    "check_sum",
+    "join_cohort",
+    "make_ready",
+    "mask",
+    "observe_cohort",
+]
+
+_SCALAR_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A site with its own private keys."""
+
+    site_id: str
+    identity: Ed25519PrivateKey = field(repr=False)
+    study: X25519PrivateKey = field(repr=False)
+
+
+class ReadySecrets:
+    """What a site must remember between its READY and the cohort; it lives in memory only.
+
+    Attributes:
+        issued: the READY exactly as it was sent.
+    """
+
+    __slots__ = ("_ephemeral", "issued")
+
+    def __init__(self, issued: SignedReady, ephemeral: X25519PrivateKey) -> None:
+        self.issued = issued
+        self._ephemeral: X25519PrivateKey | None = ephemeral
+
+    def __repr__(self) -> str:
+        return "ReadySecrets(<secret>)"
+
+    def ephemeral(self) -> X25519PrivateKey:
+        """Return the ephemeral key.
+
+        Raises:
+            ProtocolError: it was used for a cohort, or erased.
+        """
+        if self._ephemeral is None:
+            raise _refused(ErrorCode.COHORT_READY_STALE, "This site's READY was used or withdrawn.")
+        return self._ephemeral
+
+    def erase(self) -> None:
+        """Forget the ephemeral key: the READY can open no cohort any more."""
+        self._ephemeral = None
+
+
+def make_ready(
+    party: Party,
+    plan: StudyPlan,
+    *,
+    kind: Kind,
+    round: int,
+    attempt: int,
+    model_hash: str,
+    last_sum_hash: str,
+    ledger_head: str,
+    entropy: Entropy,
+    recipients: frozenset[str] | None = None,
+) -> tuple[SignedReady, ReadySecrets]:
+    """Say that this site is ready for one attempt (SECAGG-3).
+
+    Args:
+        party: the site and its keys, the very ones pinned in the plan.
+        plan: the approved plan.
+        kind: training or evaluation.
+        round: optimiser step; with ``attempt`` never used before (the caller's journal sees to it).
+        attempt: try of this step.
+        model_hash: the model this site holds now.
+        last_sum_hash: the last sum it applied; `NO_SUM` before the first.
+        ledger_head: head of its privacy ledger, so that peers notice a restored old copy.
+        entropy: operating-system randomness.
+        recipients: sites that may be members, by default all of the plan. Nobody else can ever
+            read this site's part of the group secret.
+
+    Returns:
+        What to send, and what to keep in memory for `join_cohort`.
+
+    Raises:
+        TrustError: the plan pins other keys for this site.
+        ProtocolError: the plan holds a study key of low order.
+    """
+    sites = _own_place(party, plan)
+    members = frozenset(sites) if recipients is None else recipients & sites.keys()
+    ephemeral = X25519PrivateKey.from_private_bytes(entropy(_SCALAR_BYTES))
+    digest = plan.digest()
+    header = ReadyHeader(
+        plan_digest=digest,
+        kind=kind,
+        round=round,
+        attempt=attempt,
+        site_id=party.site_id,
+        model_hash=model_hash,
+        last_sum_hash=last_sum_hash,
+        ledger_head=ledger_head,
+        ephemeral_key=ephemeral.public_key().public_bytes_raw().hex(),
+    )
+    contribution = entropy(CONTRIBUTION_BYTES)
+    bound = header.canonical()
+    shares = {
+        peer: seal_share(
+            _root(party, sites[peer], digest),
+            contribution,
+            header=bound,
+            sender=party.site_id,
+            to=peer,
+        )
+        for peer in sorted(members | {party.site_id})
+    }
+    ready = Ready(**header.model_dump(), group_shares=shares)
+    signature = sign(party.identity, Context.READY, ready.canonical())
+    signed = SignedReady(ready=ready, signature=signature)
+    return signed, ReadySecrets(signed, ephemeral)
+
+
+def join_cohort(
+    party: Party,
+    plan: StudyPlan,
+    secrets: ReadySecrets,
+    readies: Sequence[SignedReady],
+    *,
+    kind: Kind,
+    round: int,
+    attempt: int,
+    model_hash: str,
+    last_sum_hash: str,
+    new_model_hash: str,
+    approved: frozenset[str],
+) -> CohortKeys:
+    """Check a cohort and derive this site's secrets in it (SECAGG-4, -5, -7).
+
+    On success the ephemeral key is gone: one READY opens one cohort. On refusal it stays, since
+    a coordinator may have been shown an unlucky message and try again.
+
+    Args:
+        party: the site and its keys.
+        plan: the approved plan.
+        secrets: what `make_ready` gave.
+        readies: every member's signed READY, this site's own among them, in any order.
+        kind: as in the READY issued; likewise ``round``, ``attempt``, ``model_hash`` and
+            ``last_sum_hash``.
+        new_model_hash: the model after the sum that came with the cohort. The masks bind it, so
+            sites that computed different models share no masks.
+        approved: sites whose approval of this plan this site has verified.
+
+    Raises:
+        ProtocolError: a check of SECAGG-4 fails; the code says which.
+        TrustError: a signature is not by the key pinned in the plan.
+    """
+    ephemeral = secrets.ephemeral()
+    sites = _own_place(party, plan)
+    context = _Context(plan.digest(), kind, round, attempt, model_hash, last_sum_hash)
+    cohort = _checked_cohort(plan, sites, readies, context, approved)
+    own = cohort.get(party.site_id)
+    if own is None:
+        raise _refused(ErrorCode.COHORT_OWN_READY_MISSING, "This site is not in the cohort.")
+    if own.canonical() != secrets.issued.canonical():
+        raise _refused(
+            ErrorCode.COHORT_OWN_READY_ALTERED, "This site's READY is not the one it issued."
+        )
+    roots = {peer: _root(party, sites[peer], context.plan_digest) for peer in cohort}
+    bound = context.with_cohort(new_model_hash, cohort)
+    pair_masks = tuple(
+        pair_mask(
+            ephemeral, cohort[peer].ready.ephemeral_key, roots[peer], bound, party.site_id, peer
+        )
+        for peer in cohort
+        if peer != party.site_id
+    )
+    group = _group(party, cohort, roots, bound)
+    secrets.erase()
+    return CohortKeys(party.site_id, tuple(cohort), bound, group, pair_masks)
+
+
+def observe_cohort(
+    party: Party,
+    plan: StudyPlan,
+    readies: Sequence[SignedReady],
+    *,
+    kind: Kind,
+    round: int,
+    attempt: int,
+    new_model_hash: str,
+    approved: frozenset[str],
+) -> CohortKeys:
+    """Derive what it takes to check a sum of training that this site has no keys of (any more).
+
+    For a site that was absent from the attempt or has restarted since. The same checks as in
+    `join_cohort`, except that the site need not be a member and that the READYs' model and last
+    sum need only agree with one another: a sum that passes was made by a cohort that held the
+    same ``new_model_hash``. The result can check a sum and cannot mask. Sums that are blind to the
+    coordinator stay blind to bystanders.
+
+    Raises:
+        ProtocolError: a check of SECAGG-4 fails, or the sum is not of training.
+        TrustError: a signature is not by the key pinned in the plan.
+    """
+    if kind != "train":
+        raise _refused(ErrorCode.COHORT_KIND_MISMATCH, "Only members open an evaluation's sum.")
+    sites = _own_place(party, plan)
+    if not readies:
+        raise _refused(ErrorCode.COHORT_TOO_SMALL, "The cohort is empty.")
+    said = readies[0].ready
+    context = _Context(plan.digest(), kind, round, attempt, said.model_hash, said.last_sum_hash)
+    cohort = _checked_cohort(plan, sites, readies, context, approved)
+    roots = {peer: _root(party, sites[peer], context.plan_digest) for peer in cohort}
+    bound = context.with_cohort(new_model_hash, cohort)
+    group = _group(party, cohort, roots, bound)
+    return CohortKeys(party.site_id, tuple(cohort), bound, group, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What every READY of a cohort must say."""
+
+    plan_digest: str
+    kind: Kind
+    round: int
+    attempt: int
+    model_hash: str
+    last_sum_hash: str
+
+    def with_cohort(self, new_model_hash: str, cohort: dict[str, SignedReady]) -> Attempt:
+        return Attempt(
+            self.plan_digest,
+            self.kind,
+            self.round,
+            self.attempt,
+            new_model_hash,
+            transcript_hash(cohort.values()),
+        )
+
+    def check(self, ready: Ready) -> None:
+        """Compare one READY, field by field, each with its own code."""
+        if ready.plan_digest != self.plan_digest:
+            code, what = ErrorCode.COHORT_PLAN_MISMATCH, "another plan"
+        elif ready.kind != self.kind:
+            code, what = ErrorCode.COHORT_KIND_MISMATCH, "another kind of attempt"
+        elif (ready.round, ready.attempt) != (self.round, self.attempt):
+            code, what = ErrorCode.COHORT_ROUND_MISMATCH, "another round or attempt"
+        elif ready.model_hash != self.model_hash:
+            code, what = ErrorCode.COHORT_MODEL_MISMATCH, "another model"
+        elif ready.last_sum_hash != self.last_sum_hash:
+            code, what = ErrorCode.COHORT_LAST_SUM_MISMATCH, "another last sum"
+        else:
+            return
+        raise _refused(code, f"A READY in the cohort is for {what}.", ready.site_id)
+
+
+def _own_place(party: Party, plan: StudyPlan) -> dict[str, PlanSite]:
+    """Return the plan's sites by name, after making sure that this site is one of them."""
+    sites = {site.site_id: site for site in plan.sites}
+    own = sites.get(party.site_id)
+    study_key = party.study.public_key().public_bytes_raw().hex()
+    if own is None or (own.identity_key, own.study_key) != (public_hex(party.identity), study_key):
+        raise TrustError(
+            ErrorCode.OWN_KEY_WRONG,
+            "The plan does not hold this site's own keys.",
+            hint="Refuse the plan and ask the vendor for one made from the present identity card.",
+        )
+    return sites
+
+
+def _root(party: Party, peer: PlanSite, plan_digest: str) -> bytes:
+    return pair_root(party.study, peer.study_key, plan_digest, party.site_id, peer.site_id)
+
+
+def _checked_cohort(
+    plan: StudyPlan,
+    sites: dict[str, PlanSite],
+    readies: Sequence[SignedReady],
+    context: _Context,
+    approved: frozenset[str],
+) -> dict[str, SignedReady]:
+    """Return the cohort by site, sorted by name, or refuse it (SECAGG-4)."""
+    cohort: dict[str, SignedReady] = {}
+    keys: set[str] = set()
+    for signed in readies:
+        site = signed.ready.site_id
+        if site not in sites:
+            raise _refused(
+                ErrorCode.COHORT_MEMBER_UNKNOWN, "The cohort holds a site not in the plan.", site
+            )
+        if site in cohort:
+            raise _refused(
+                ErrorCode.COHORT_DUPLICATE_MEMBER, "A site is in the cohort twice.", site
+            )
+        if site not in approved:
+            raise _refused(
+                ErrorCode.COHORT_MEMBER_UNAPPROVED,
+                "The cohort holds a site that is not known to have approved the plan.",
+                site,
+            )
+        payload = signed.ready.canonical()
+        if not is_valid(sites[site].identity_key, Context.READY, payload, signed.signature):
+            raise TrustError(
+                ErrorCode.SIGNATURE_INVALID,
+                "A READY in the cohort is not signed by that site.",
+                detail=site,
+            )
+        context.check(signed.ready)
+        if signed.ready.ephemeral_key in keys:
+            raise _refused(
+                ErrorCode.COHORT_KEY_INVALID, "Two sites gave the same ephemeral key.", site
+            )
+        keys.add(signed.ready.ephemeral_key)
+        cohort[site] = signed
+    if len(cohort) < plan.cohort_minimum:
+        raise _refused(
+            ErrorCode.COHORT_TOO_SMALL, "The cohort is smaller than the plan's cohort minimum."
+        )
+    return dict(sorted(cohort.items()))
+
+
+def _group(
+    party: Party, cohort: dict[str, SignedReady], roots: dict[str, bytes], bound: Attempt
+) -> bytes:
+    """Open every member's contribution and combine them."""
+    contributions = {}
+    for site, signed in cohort.items():
+        share = signed.ready.group_shares.get(party.site_id)
+        if share is None:
+            raise _refused(
+                ErrorCode.COHORT_SHARE_MISSING,
+                "A READY holds no part of the group secret for this site.",
+                site,
+            )
+        contributions[site] = open_share(
+            roots[site],
+            share,
+            header=signed.ready.header().canonical(),
+            sender=site,
+            to=party.site_id,
+        )
+    return group_secret(contributions, bound)
+
+
+def _refused(code: ErrorCode, sentence: str, detail: str = "") -> ProtocolError:
+    return ProtocolError(
+        code,
+        sentence,
+        hint="Nothing was computed. If it happens again, tell the other hospitals.",
+        detail=detail,
+    )

@@ -1,0 +1,235 @@
+"""Which messages cross between the coordinator and a site, and what are their exact bytes?
+
+A message is one frame: ``u32 big-endian header length | canonical JSON header | blob | blob …``.
+The header is a `Document` (strict, unknown fields refused) that names the length of every blob, so
+a frame has exactly one reading; trailing or missing bytes are refused.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from schemas.canonical import Document, HexBytes32, HexBytes64, parse
+from schemas.errors import ErrorCode, ProtocolError
+from schemas.limits import MAX_FRAME_BYTES, MAX_HEADER_BYTES
+from schemas.secagg.messages import SignedReady
+from schemas.signing import SignedDocument
+
+WIRE_VERSION = 1
+Kind = Literal["train", "evaluate"]
+BlobSizes = tuple[Annotated[int, Field(ge=0, le=MAX_FRAME_BYTES)], ...]
+Step = Annotated[int, Field(ge=0, le=1_000_000)]
+Tag = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+
+
+class SumTag(Document):
+    """Name one secure sum sent as a blob: the round it closes and the affine tag beside it.
+
+    `readies` is the signed cohort of that attempt, sent to a site that was away or restarted: it
+    can then derive the tag secret and check a sum to which it did not contribute.
+    """
+
+    round: Step
+    attempt: Step
+    tag: Tag
+    readies: tuple[SignedReady, ...] = ()
+
+
+class Open(Document):
+    """Ask a site to begin (round, attempt); `missing` lists the sums it has not yet applied."""
+
+    message: Literal["open"] = "open"
+    version: Literal[1] = 1
+    plan_digest: HexBytes32
+    kind: Kind
+    round: Step
+    attempt: Step
+    approvals: tuple[SignedDocument, ...]
+    finals: tuple[SignedDocument, ...] = ()
+    missing: tuple[SumTag, ...] = ()
+    blobs: BlobSizes = ()
+
+
+class CohortCall(Document):
+    """Announce who takes part in (round, attempt) by the members' own signed READY messages."""
+
+    message: Literal["cohort"] = "cohort"
+    version: Literal[1] = 1
+    plan_digest: HexBytes32
+    kind: Kind
+    round: Step
+    attempt: Step
+    readies: tuple[SignedReady, ...]
+    previous: SumTag | None = None
+    blobs: BlobSizes = ()
+
+
+class Close(Document):
+    """Deliver the last training sum; the site answers with its signed final model hash."""
+
+    message: Literal["close"] = "close"
+    version: Literal[1] = 1
+    plan_digest: HexBytes32
+    last: SumTag
+    blobs: BlobSizes = ()
+
+
+class Result(Document):
+    """Return the coordinator-blind evaluation sum to the sites, which alone can read it."""
+
+    message: Literal["result"] = "result"
+    version: Literal[1] = 1
+    plan_digest: HexBytes32
+    summed: SumTag
+    blobs: BlobSizes = ()
+
+
+class ReadyReply(Document):
+    """Answer to OPEN."""
+
+    message: Literal["ready"] = "ready"
+    version: Literal[1] = 1
+    ready: SignedReady
+    blobs: BlobSizes = ()
+
+
+class Upload(Document):
+    """Masked words of one attempt, with the READY of the following round where there is one."""
+
+    message: Literal["upload"] = "upload"
+    version: Literal[1] = 1
+    plan_digest: HexBytes32
+    kind: Kind
+    round: Step
+    attempt: Step
+    tag: Tag
+    next_ready: SignedReady | None = None
+    blobs: BlobSizes = ()
+
+
+class Final(Document):
+    """What a site signs after the last step: the model it holds (sealed with Context.FINAL)."""
+
+    version: Literal[1] = 1
+    plan_digest: HexBytes32
+    site_id: str
+    steps: Step
+    model_hash: HexBytes32
+    last_sum_hash: HexBytes32
+
+
+class FinalReply(Document):
+    """Answer to CLOSE."""
+
+    message: Literal["final"] = "final"
+    version: Literal[1] = 1
+    final: SignedDocument
+    blobs: BlobSizes = ()
+
+
+class ReleaseReply(Document):
+    """Answer to RESULT: the release bytes (blob) and this site's signature over them."""
+
+    message: Literal["release"] = "release"
+    version: Literal[1] = 1
+    site_id: str
+    signature: HexBytes64
+    blobs: BlobSizes = ()
+
+
+class Refusal(Document):
+    """The only way an error crosses the wire: its code."""
+
+    message: Literal["refusal"] = "refusal"
+    version: Literal[1] = 1
+    code: Annotated[str, Field(pattern=r"^[a-z0-9_.]{3,64}$")]
+    blobs: BlobSizes = ()
+
+
+Request = Open | CohortCall | Close | Result
+Reply = ReadyReply | Upload | FinalReply | ReleaseReply | Refusal
+Message = Request | Reply
+M = TypeVar("M", bound=Document)
+
+_BY_NAME: dict[str, type[Document]] = {
+    "open": Open,
+    "cohort": CohortCall,
+    "close": Close,
+    "result": Result,
+    "ready": ReadyReply,
+    "upload": Upload,
+    "final": FinalReply,
+    "release": ReleaseReply,
+    "refusal": Refusal,
+}
+_NAME: TypeAdapter[str] = TypeAdapter(str)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message with its blobs, decoded."""
+
+    header: Document
+    blobs: tuple[bytes, ...]
+
+
+def encode(header: Document, *blobs: bytes) -> bytes:
+    """Build the frame of `header` with `blobs`; the header's blob sizes are filled in here."""
+    sized = header.model_copy(update={"blobs": tuple(len(blob) for blob in blobs)})
+    raw = sized.canonical()
+    return b"".join((struct.pack(">I", len(raw)), raw, *blobs))
+
+
+def decode(raw: bytes, *, allowed: tuple[type[Document], ...]) -> Frame:
+    """Read one frame.
+
+    Args:
+        raw: the whole body.
+        allowed: message types that may arrive here; any other is out of order.
+
+    Raises:
+        ProtocolError: MESSAGE_OVERSIZED, MESSAGE_MALFORMED or MESSAGE_OUT_OF_ORDER; also the
+            codes of `schemas.canonical.parse` for a header that is not strict canonical JSON.
+    """
+    if len(raw) > MAX_FRAME_BYTES:
+        raise ProtocolError(ErrorCode.MESSAGE_OVERSIZED, "A message is larger than allowed.")
+    if len(raw) < 4:
+        raise _malformed()
+    (length,) = struct.unpack(">I", raw[:4])
+    if length > MAX_HEADER_BYTES or 4 + length > len(raw):
+        raise _malformed()
+    header_bytes = raw[4 : 4 + length]
+    header = parse(_type_of(header_bytes, allowed), header_bytes, max_bytes=MAX_HEADER_BYTES)
+    blobs = []
+    position = 4 + length
+    sizes: BlobSizes = getattr(header, "blobs", ())
+    for size in sizes:
+        blobs.append(raw[position : position + size])
+        position += size
+    if position != len(raw):
+        raise _malformed()
+    return Frame(header, tuple(blobs))
+
+
+def _type_of(header: bytes, allowed: tuple[type[Document], ...]) -> type[Document]:
+    """Find the message type by its name before the strict parse."""
+    try:
+        peek = TypeAdapter(dict[str, object]).validate_json(header)
+    except ValidationError:
+        raise _malformed() from None
+    cls = _BY_NAME.get(str(peek.get("message")))
+    if cls is None:
+        raise ProtocolError(ErrorCode.MESSAGE_UNKNOWN, "A message of unknown kind arrived.")
+    if cls not in allowed:
+        raise ProtocolError(
+            ErrorCode.MESSAGE_OUT_OF_ORDER, "A message arrived that has no place here."
+        )
+    return cls
+
+
+def _malformed() -> ProtocolError:
+    return ProtocolError(ErrorCode.MESSAGE_MALFORMED, "A message does not follow its format.")
