@@ -69,11 +69,16 @@ class CohortCall(Document):
 
 
 class Close(Document):
-    """Deliver the last training sum; the site answers with its signed final model hash."""
+    """Deliver the last training sum; the site answers with its signed final model hash.
+
+    `missing` lists earlier sums for a site that was away, each as a blob before the last one.
+    """
 
     message: Literal["close"] = "close"
     version: Literal[1] = 1
     plan_digest: HexBytes32
+    approvals: tuple[SignedDocument, ...]
+    missing: tuple[SumTag, ...] = ()
     last: SumTag
     blobs: BlobSizes = ()
 

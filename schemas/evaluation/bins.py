@@ -8,6 +8,7 @@ spacing matters more than count. The two outer bins are open.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -27,10 +28,11 @@ def evaluation_length(bins: int) -> int:
 
 @lru_cache(maxsize=8)
 def _edges(bins: int) -> tuple[float, ...]:
-    top = float(np.arcsinh(_OUTER_LOGIT / _DENSE_LOGIT))
-    spaced = _DENSE_LOGIT * np.sinh(np.linspace(-top, top, bins - 1))
+    top = math.asinh(_OUTER_LOGIT / _DENSE_LOGIT)
+    last = max(bins - 2, 1)
+    places = (top * (2 * k - (bins - 2)) / last for k in range(bins - 1))
     # Six decimals, so that mathematical libraries that differ in the last bit agree.
-    return tuple(float(v) for v in np.round(spaced, 6))
+    return tuple(round(_DENSE_LOGIT * math.sinh(place), 6) for place in places)
 
 
 def logit_edges(bins: int) -> NDArray[np.float64]:

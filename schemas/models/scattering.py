@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 SCALES = 3
 DIRECTIONS = 4
-_STRIDE = 2**SCALES
+_STRIDE: int = 1 << SCALES
 _PAD = 6
 _LOG_FLOOR = 1e-2
 _CHUNK = 128  # images at once: bounds the working memory to about 60 MB at 28 x 28
@@ -37,7 +37,7 @@ Filter = NDArray[np.float32]
 def scattering_length(rows: int, columns: int) -> int:
     """Give the number of features of an image of rows x columns pixels."""
     first = SCALES * DIRECTIONS
-    second = DIRECTIONS**2 * SCALES * (SCALES - 1) // 2
+    second = DIRECTIONS * DIRECTIONS * SCALES * (SCALES - 1) // 2
     return (1 + first + second) * len(_kept(rows)) * len(_kept(columns))
 
 
@@ -60,7 +60,8 @@ def _kept(size: int) -> tuple[int, ...]:
 
 
 def _padded(size: int) -> int:
-    return -(-(size + 2 * _PAD) // _STRIDE) * _STRIDE
+    strides = (size + 2 * _PAD + _STRIDE - 1) // _STRIDE
+    return strides * _STRIDE
 
 
 def _scatter_chunk(images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -75,7 +76,8 @@ def _scatter_chunk(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
     def smooth(spectrum: Spectrum, step: int) -> NDArray[np.float32]:
         reduced = _fold(spectrum * _fold_filter(low, step), _STRIDE // step)
-        return np.fft.ifft2(reduced).real[:, keep[0], keep[1]].reshape(n, 1, -1)
+        plane = np.fft.ifft2(reduced).real.astype(np.float32)
+        return plane[:, keep[0], keep[1]].reshape(n, 1, -1)
 
     base: Spectrum = np.fft.fft2(padded).astype(np.complex64)
     zeroth = smooth(base, 1)
@@ -94,20 +96,24 @@ def _scatter_chunk(images: NDArray[np.float32]) -> NDArray[np.float32]:
     channels = np.concatenate([zeroth, np.log(energies + _LOG_FLOOR)], axis=1).astype(np.float64)
     whole = (channels - channels.mean(axis=2, keepdims=True)).reshape(n, -1)
     norm = np.sqrt((whole**2).sum(axis=1, keepdims=True))
-    return (whole / np.maximum(norm, 1e-12)).astype(np.float32)
+    unit: NDArray[np.float32] = (whole / np.maximum(norm, 1e-12)).astype(np.float32)
+    return unit
 
 
 def _fold(spectrum: Spectrum, step: int) -> Spectrum:
     """Subsample in space by `step`: the spectrum folds onto itself (aliasing sum, divided)."""
     n, rows, columns = spectrum.shape
     blocks = spectrum.reshape(n, step, rows // step, step, columns // step)
-    return blocks.mean(axis=(1, 3), dtype=np.complex64)
+    folded: Spectrum = blocks.mean(axis=(1, 3), dtype=np.complex64)
+    return folded
 
 
 def _fold_filter(kernel: Filter, step: int) -> Filter:
     """Give the low-pass at a coarser sampling: its spectrum has no energy beyond the fold."""
     rows, columns = kernel.shape
-    return kernel.reshape(step, rows // step, step, columns // step).sum(axis=(0, 2))
+    blocks = kernel.reshape(step, rows // step, step, columns // step)
+    folded: Filter = blocks.sum(axis=(0, 2))
+    return folded
 
 
 @lru_cache(maxsize=8)

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_INTEGER_CLIP: Final = 1 << 30  # squares stay below 2^60, so their sum is exact in int64
-_STEP_BACK: Final = 1.0 - 2.0**-40
+_STEP_BACK: Final = 2.0**-50  # then twice as much, until the integers fit
 _ROUNDING: Final = 2.0**-20  # far above what summing 1e8 squares in float64 can lose
 
 
@@ -94,9 +94,11 @@ def quantise(clipped: ClippedUpdate, integer_clip: int) -> QuantisedUpdate:
     limit = integer_clip * integer_clip
     integers = np.trunc(scaled).astype(np.int64)
     long = np.flatnonzero(_squared_norms(integers) > limit)
+    step = _STEP_BACK
     while long.size:
-        # Float rounding left these rows an ulp outside: step back until the integers fit.
-        scaled[long] *= _STEP_BACK
+        # Float rounding left these rows a hair outside: step back until the integers fit.
+        scaled[long] *= 1.0 - step
+        step *= 2.0
         integers[long] = np.trunc(scaled[long]).astype(np.int64)
         long = long[_squared_norms(integers[long]) > limit]
     return QuantisedUpdate(integers.sum(axis=0, dtype=np.int64))

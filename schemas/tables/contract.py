@@ -125,9 +125,5 @@ def check_row(data: DataTerms, row: Mapping[str, str]) -> CheckedRow:
 
 
 def _as_code(value: Cell) -> str:
-    """Write a label's value as the plan writes its codes (63.0 as "63", true as "1")."""
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+    """Write a label's value as the plan writes its codes (63 as "63", true as "1")."""
+    return str(int(value)) if isinstance(value, bool) else str(value)

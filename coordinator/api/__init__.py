@@ -1,0 +1,1 @@
+"""How do vendors, researchers and enrolling sites reach the coordinator over HTTPS?"""

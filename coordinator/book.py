@@ -1,0 +1,114 @@
+"""How does a running study write itself down? `Book` of `coordinator.rounds` over the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import TypeAdapter
+
+from coordinator.db import Database, Event
+from coordinator.lifecycle import StudyState
+from coordinator.model import FinalModel
+from coordinator.rounds import RoundSum
+from coordinator.studies import Studies, StudyRecord
+from schemas.secagg.messages import SignedReady
+from schemas.signing import SignedDocument
+from schemas.wire import Kind
+
+
+class StudyBook:
+    """The durable record of one plan digest, as its run needs it."""
+
+    def __init__(self, studies: Studies, database: Database, record: StudyRecord) -> None:
+        """Keep the book of `record`'s plan."""
+        self._studies = studies
+        self._db = database
+        self._record = record
+        self._digest = record.digest
+
+    def weights(self) -> bytes:
+        """Give the initial weights (safetensors)."""
+        return self._studies.weights(self._digest)
+
+    def approvals(self) -> Mapping[str, SignedDocument]:
+        """Give site id → signed approval."""
+        return self._studies.approvals(self._digest)
+
+    def stopped_sites(self) -> frozenset[str]:
+        """Name the sites whose steward stopped the study."""
+        return frozenset(self._studies.stops(self._digest))
+
+    def used_attempts(self) -> Mapping[tuple[Kind, int], int]:
+        """Count the attempts opened so far, by kind and round."""
+        used: dict[tuple[Kind, int], int] = {}
+        for entry in self._studies.attempts(self._digest):
+            place = (entry.kind, entry.round)
+            used[place] = max(used.get(place, 0), entry.attempt + 1)
+        return used
+
+    def open_attempt(self, kind: Kind, round_: int, attempt: int, roster: Sequence[str]) -> None:
+        """Write down that an attempt begins and who takes part; move the study to that phase."""
+        wanted = StudyState.TRAINING if kind == "train" else StudyState.EVALUATING
+        if self._studies.by_digest(self._digest).state is not wanted:
+            self._studies.set_state(self._digest, wanted)
+        self._studies.record_attempt_opened(
+            self._digest, kind=kind, round=round_, attempt=attempt, roster=roster
+        )
+
+    def close_attempt(
+        self, kind: Kind, round_: int, attempt: int, n_bytes: Mapping[str, int], code: str
+    ) -> None:
+        """Write down how an attempt ended; a code makes it void."""
+        self._studies.record_attempt_closed(
+            self._digest,
+            kind=kind,
+            round=round_,
+            attempt=attempt,
+            state="void" if code else "summed",
+            reason_code=code,
+            n_bytes=n_bytes,
+        )
+
+    def store_sum(self, closed: RoundSum) -> None:
+        """Keep a noised sum and the signed cohort that made it."""
+        readies = b"[" + b",".join(ready.canonical() for ready in closed.readies) + b"]"
+        with self._db.write(Event("cohort.stored", self._digest, {"round": closed.round})) as sql:
+            sql.execute(
+                "INSERT OR REPLACE INTO cohorts VALUES (?, ?, ?)",
+                (self._digest, closed.round, readies),
+            )
+        self._studies.store_sum(self._digest, closed.round, closed.summed, attempt=closed.attempt)
+
+    def load_sums(self) -> Sequence[RoundSum]:
+        """Give every stored sum in order of rounds."""
+        with self._db.read() as sql:
+            rows = sql.execute("SELECT * FROM cohorts WHERE digest = ?", (self._digest,)).fetchall()
+        readies = {row["round"]: _READIES.validate_json(row["readies"]) for row in rows}
+        return [
+            RoundSum(entry.round, entry.attempt, entry.summed, readies[entry.round])
+            for entry in self._studies.sums_since(self._digest, 0)
+        ]
+
+    def finals(self) -> Mapping[str, SignedDocument]:
+        """Give site id → signed final model hash."""
+        return {site: item[1] for site, item in self._studies.finals(self._digest).items()}
+
+    def store_final(self, final: SignedDocument) -> None:
+        """Keep one site's signature on the final model."""
+        self._studies.record_final(self._record.plan, final)
+
+    def store_model(self, model: FinalModel) -> None:
+        """Keep the final model."""
+        self._studies.store_model(self._digest, model.model_hash, model.safetensors)
+
+    def store_release(self, body: bytes, signatures: Mapping[str, str]) -> None:
+        """Keep the co-signed release."""
+        self._studies.store_release(self._record.plan, body, signatures)
+
+    def note_waits(self, reasons: Mapping[str, str]) -> None:
+        """Show why a site is being waited for; sites not named are not."""
+        for site in self._record.plan.sites:
+            self._studies.set_wait(self._digest, site.site_id, reasons.get(site.site_id, ""))
+
+
+_READIES: TypeAdapter[tuple[SignedReady, ...]] = TypeAdapter(tuple[SignedReady, ...])

@@ -1,0 +1,52 @@
+"""How does a command speak to a person, or with --json to a program?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import typer
+
+from schemas.errors import CohortiumError, ErrorCode, InternalError
+
+
+def say(as_json: bool, values: dict[str, Any], *lines: str) -> None:
+    """Print ``values`` as one JSON object, or ``lines`` for a person."""
+    if as_json:
+        typer.echo(json.dumps(values, sort_keys=True))
+    else:
+        for line in lines:
+            typer.echo(line)
+
+
+def fail(error: CohortiumError) -> NoReturn:
+    """Print what happened, what to do and the code; leave with the class's exit code."""
+    if "--json" in sys.argv:
+        body = {"code": error.code.value, "sentence": error.sentence, "hint": error.hint}
+        typer.echo(json.dumps({"error": body}, sort_keys=True))
+    else:
+        typer.echo(f"Error: {error.sentence}", err=True)
+        if error.hint:
+            typer.echo(f"       {error.hint}", err=True)
+        typer.echo(f"Code:  {error.code.value}", err=True)
+    sys.exit(error.exit_code)
+
+
+def run_app(app: Callable[[], Any]) -> None:
+    """Run a command-line app; the one place where its errors end."""
+    try:
+        app()
+    except CohortiumError as error:
+        fail(error)
+    except BrokenPipeError:  # the reader, such as head, has gone
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - the process edge of every command
+        fail(
+            InternalError(
+                ErrorCode.INTERNAL_UNEXPECTED,
+                "Something went wrong that should not.",
+                hint=f"Please report this: {type(error).__name__}",
+            )
+        )

@@ -1,0 +1,261 @@
+"""How does a draft become a study plan? Every open value is resolved here, once, and shown.
+
+A draft is a TOML file of the plan's own fields. These are left out of it and filled in:
+
+| field | from |
+| --- | --- |
+| version, study_id | the command |
+| created, expires | now, and ``valid_days`` of the draft |
+| vendor, vendor_key | the access file's holder and the key of the vendor's folder |
+| sites | the hospitals' signed identity cards |
+| recipients | the vendor alone, unless the draft names others |
+| app_bundle_sha256 | the coordinator |
+| deid_profile_sha256 | the shipped keep-list for the kind of source, unless the draft fixes it |
+| model.initialisation_seed | fresh bytes, unless the draft fixes them |
+| model.parameters, model.initial_weights_sha256 | the architecture and that seed |
+| privacy.noise_multiplier | the smallest that keeps epsilon over steps + retry_cap attempts |
+| privacy.epsilon_two_hospitals | the same noise, for a patient known to two hospitals |
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from schemas.canonical import build, sha256_hex
+from schemas.entropy import Entropy
+from schemas.errors import ConfigError, ErrorCode
+from schemas.governance.study import ModelTerms, StudyPlan, TrainingTerms
+from schemas.identity import IdentityCard, parse_card_file
+from schemas.ids import format_time
+from schemas.models import initial_parameters, parameter_count, to_safetensors
+
+_FILLED_IN: Final[Mapping[str, frozenset[str]]] = {
+    "": frozenset(
+        {"version", "created", "expires", "vendor", "vendor_key", "sites", "app_bundle_sha256"}
+    ),
+    "model": frozenset({"parameters", "initial_weights_sha256"}),
+    "privacy": frozenset({"noise_multiplier", "epsilon_two_hospitals"}),
+}
+_DEFAULT_DAYS: Final = 30
+_MAX_DRAFT_BYTES: Final = 512 * 1024
+_MAX_CARD_FILE_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Parties:
+    """Who takes part, and what the coordinator serves."""
+
+    vendor: str
+    vendor_key: str
+    cards: Sequence[IdentityCard]
+    app_bundle_sha256: str
+
+
+def template_names() -> list[str]:
+    """Return the names of the shipped templates."""
+    folder = resources.files("coordinator.client") / "templates"
+    return sorted(
+        item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")
+    )
+
+
+def start_draft(study_id: str, template: str) -> str:
+    """Return a template's text with the study's name at its head.
+
+    Raises:
+        ConfigError: no template has this name.
+    """
+    if template not in template_names():
+        raise ConfigError(
+            ErrorCode.CONFIG_USAGE,
+            "No template has this name.",
+            hint=f"Choose one of: {', '.join(template_names())}",
+        )
+    source = resources.files("coordinator.client") / "templates" / f"{template}.toml"
+    lines = source.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if not line.startswith("study_id ")]
+    return f'study_id = "{study_id}"\n' + "\n".join(kept) + "\n"
+
+
+def read_draft(path: Path) -> dict[str, Any]:
+    """Read a draft file.
+
+    Raises:
+        ConfigError: it is missing, too large, not TOML, or fixes a value that is filled in.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(
+            ErrorCode.CONFIG_FILE_MISSING,
+            "There is no draft of this name.",
+            hint="Run: cohortium study init NAME --template heart -o draft.toml",
+        ) from None
+    if len(raw) > _MAX_DRAFT_BYTES:
+        raise ConfigError(ErrorCode.DOCUMENT_TOO_LARGE, "The draft is larger than 512 KiB.")
+    try:
+        draft = tomllib.loads(raw.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            ErrorCode.CONFIG_INVALID, "The draft is not TOML.", hint=str(error)
+        ) from None
+    for table, names in _FILLED_IN.items():
+        held = draft if not table else _table(draft, table)
+        for name in sorted(names & set(held)):
+            raise ConfigError(
+                ErrorCode.CONFIG_INVALID,
+                f"The draft fixes '{name}', which is filled in when the plan is made.",
+                hint="Take the line out of the draft.",
+            )
+    return draft
+
+
+def read_cards(folder: Path) -> list[IdentityCard]:
+    """Read every ``*.card`` file in a folder, one per hospital.
+
+    Raises:
+        ConfigError: the folder holds none, or two of one hospital.
+        TrustError: a file is not a card signed by its own identity key.
+    """
+    cards: dict[str, IdentityCard] = {}
+    for path in sorted(folder.glob("*.card")):
+        with path.open("rb") as file:
+            card = parse_card_file(file.read(_MAX_CARD_FILE_BYTES))
+        if card.site_id in cards:
+            raise ConfigError(ErrorCode.PEER_EXISTS, "The folder holds two cards of one hospital.")
+        cards[card.site_id] = card
+    if not cards:
+        raise ConfigError(
+            ErrorCode.CONFIG_FILE_MISSING,
+            "The folder holds no identity card.",
+            hint="Each hospital writes one: cohortium-site card export -o NAME.card",
+        )
+    return list(cards.values())
+
+
+def resolve(
+    draft: Mapping[str, Any], parties: Parties, *, now: datetime, entropy: Entropy
+) -> tuple[StudyPlan, bytes]:
+    """Fill in what a draft leaves open.
+
+    Args:
+        draft: as `read_draft` gives it.
+        parties: vendor, hospitals and app bundle.
+        now: the plan's date of creation.
+        entropy: source of the initialisation seed where the draft fixes none.
+
+    Returns:
+        The plan, and the initial weights (safetensors) whose digest it names.
+
+    Raises:
+        ConfigError: a field is unknown, missing, refused, or the plan contradicts itself.
+    """
+    values: dict[str, Any] = dict(draft)
+    days = values.pop("valid_days", _DEFAULT_DAYS)
+    if not isinstance(days, int) or days < 1:
+        raise ConfigError(ErrorCode.CONFIG_INVALID, "valid_days is a whole number of days.")
+    values.setdefault("recipients", [parties.vendor])
+    values.setdefault("deid_profile_sha256", _profile_digest(_table(values, "data")))
+    model, weights = _model(_table(values, "model"), entropy)
+    training = build(TrainingTerms, _table(values, "training"))
+    values |= {
+        "version": 1,
+        "created": format_time(now),
+        "expires": format_time(now + timedelta(days=days)),
+        "vendor": parties.vendor,
+        "vendor_key": parties.vendor_key,
+        "sites": [_site(card) for card in sorted(parties.cards, key=lambda c: c.site_id)],
+        "app_bundle_sha256": parties.app_bundle_sha256,
+        "model": model,
+        "privacy": _privacy(_table(values, "privacy"), training),
+    }
+    return build(StudyPlan, values), weights
+
+
+def weights_of(plan: StudyPlan) -> bytes:
+    """Return the initial weights a plan's seed determines.
+
+    Raises:
+        ConfigError: they are not the ones the plan names.
+    """
+    weights = to_safetensors(plan.model, initial_parameters(plan.model))
+    if sha256_hex(weights) != plan.model.initial_weights_sha256:
+        raise ConfigError(
+            ErrorCode.WEIGHTS_MISMATCH,
+            "The plan names other initial weights than its seed gives.",
+            hint="Make the plan again with this version: cohortium study plan",
+        )
+    return weights
+
+
+def _model(table: Mapping[str, Any], entropy: Entropy) -> tuple[dict[str, Any], bytes]:
+    values = {"initialisation_seed": entropy(32).hex(), **table}
+    blank = {**values, "parameters": 1, "initial_weights_sha256": "0" * 64}
+    shape = build(ModelTerms, blank)
+    weights = to_safetensors(shape, initial_parameters(shape))
+    values["parameters"] = parameter_count(shape)
+    values["initial_weights_sha256"] = sha256_hex(weights)
+    return values, weights
+
+
+def _privacy(table: Mapping[str, Any], training: TrainingTerms) -> dict[str, Any]:
+    # The accountant is heavy; only this command needs it.
+    from schemas.privacy.accounting import calibrate_noise, epsilon
+
+    values = dict(table)
+    asked, delta = values.get("epsilon"), values.get("delta")
+    if not isinstance(asked, int | float) or not isinstance(delta, float):
+        raise ConfigError(
+            ErrorCode.CONFIG_INVALID, "The draft's [privacy] needs epsilon and delta."
+        )
+    if values.get("hospitals_per_patient", 1) != 1:
+        raise ConfigError(
+            ErrorCode.PLAN_INVALID,
+            "Noise is calibrated for patients of one hospital.",
+            hint="Leave hospitals_per_patient at 1; the plan also states epsilon for two.",
+        )
+    noise = calibrate_noise(
+        epsilon=float(asked),
+        delta=delta,
+        sampling_rate=training.sampling_rate,
+        steps=training.attempts,
+    )
+    values["noise_multiplier"] = noise
+    values["epsilon_two_hospitals"] = epsilon(
+        noise_multiplier=noise,
+        sampling_rate=training.sampling_rate,
+        steps=training.attempts,
+        delta=delta,
+        hospitals_per_patient=2,
+    )
+    return values
+
+
+def _profile_digest(data: Mapping[str, Any]) -> str:
+    folder = resources.files("coordinator.client") / "templates"
+    known = json.loads((folder / "deid_profiles.json").read_text(encoding="utf-8"))
+    return str(known.get(data.get("source"), ""))
+
+
+def _site(card: IdentityCard) -> dict[str, str]:
+    return {
+        "site_id": card.site_id,
+        "name": card.name,
+        "identity_key": card.identity_key,
+        "approval_key": card.approval_key,
+        "study_key": card.study_key,
+    }
+
+
+def _table(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table = values.get(name)
+    if not isinstance(table, dict):
+        raise ConfigError(ErrorCode.CONFIG_INVALID, f"The draft has no table [{name}].")
+    return table

@@ -1,0 +1,15 @@
+"""What of the coordinator can be reached from outside, and by whom?
+
+One listener, TLS 1.3 with pinned client certificates, ten Fleet paths and two document paths.
+"""
+
+from __future__ import annotations
+
+from coordinator.gateway.app import (
+    CoordinatorGatewaySettings,
+    Received,
+    SitePin,
+    serve_gateway,
+)
+
+__all__ = ["CoordinatorGatewaySettings", "Received", "SitePin", "serve_gateway"]

@@ -1,0 +1,397 @@
+"""How does one study go from approved plan to signed model and co-signed results?
+
+`StudyRun` drives the protocol with an injected `exchange`, so the same code runs over Flower, in
+memory and against scripted faults. It holds no power: every rule that protects a patient is checked
+again by each site, and what the coordinator decides here is only who is asked and when to give up.
+
+Order of one attempt (READY → COHORT → charge → sample → compute → UPLOAD → sum): a lost site voids
+the attempt; fresh keys, sample and noise follow under the next attempt number, within the plan's
+retry cap and with at least m_min sites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from coordinator.answers import check_final, check_ready, read_upload
+from coordinator.asking import Asker, Exchange, Patience
+from coordinator.model import FinalModel, rebuild
+from schemas.errors import CohortiumError, ErrorCode
+from schemas.governance.study import StudyPlan
+from schemas.secagg.coordinator import add_masked, words_to_bytes
+from schemas.secagg.masking import MaskedSum, MaskedUpdate
+from schemas.secagg.messages import SignedReady
+from schemas.signing import SignedDocument
+from schemas.wire import (
+    Close,
+    CohortCall,
+    FinalReply,
+    Kind,
+    Open,
+    ReadyReply,
+    ReleaseReply,
+    Result,
+    SumTag,
+    Upload,
+    encode,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundSum:
+    """The sum that closed a training round, with the signed cohort behind it."""
+
+    round: int
+    attempt: int
+    summed: MaskedSum
+    readies: tuple[SignedReady, ...]
+
+    def blob(self) -> bytes:
+        """Give the words as they travel."""
+        return words_to_bytes(self.summed.words)
+
+    def tag(self, *, evidence: bool) -> SumTag:
+        """Name the sum; with the cohort's READY messages for a site that was not in it."""
+        return SumTag(
+            round=self.round,
+            attempt=self.attempt,
+            tag=f"{self.summed.tag:016x}",
+            readies=self.readies if evidence else (),
+        )
+
+
+class Book(Protocol):
+    """What a run needs from the coordinator's durable store (see `coordinator.book`)."""
+
+    def weights(self) -> bytes: ...
+    def approvals(self) -> Mapping[str, SignedDocument]: ...
+    def stopped_sites(self) -> frozenset[str]: ...
+    def used_attempts(self) -> Mapping[tuple[Kind, int], int]: ...
+    def open_attempt(
+        self, kind: Kind, round_: int, attempt: int, roster: Sequence[str]
+    ) -> None: ...
+    def close_attempt(
+        self, kind: Kind, round_: int, attempt: int, n_bytes: Mapping[str, int], code: str
+    ) -> None: ...
+    def store_sum(self, closed: RoundSum) -> None: ...
+    def load_sums(self) -> Sequence[RoundSum]: ...
+    def finals(self) -> Mapping[str, SignedDocument]: ...
+    def store_final(self, final: SignedDocument) -> None: ...
+    def store_model(self, model: FinalModel) -> None: ...
+    def store_release(self, body: bytes, signatures: Mapping[str, str]) -> None: ...
+    def note_waits(self, reasons: Mapping[str, str]) -> None: ...
+
+
+class StudyEnded(CohortiumError):
+    """The study cannot go on now; the code says why."""
+
+    exit_code = 7
+
+
+@dataclass(slots=True)
+class StudyRun:
+    """One study over its sites, resumable from the book.
+
+    Attributes:
+        should_stop: asked between attempts; the book holds everything to go on from.
+    """
+
+    plan: StudyPlan
+    book: Book
+    exchange: Exchange
+    online: Callable[[], frozenset[str]]
+    sleep: Callable[[float], None]
+    monotonic: Callable[[], float]
+    patience: Patience = field(default_factory=Patience)
+    should_stop: Callable[[], bool] = lambda: False
+    _digest: str = ""
+    _asker: Asker = field(init=False)
+    _sums: list[RoundSum] = field(init=False)
+    _attempts: dict[tuple[Kind, int], int] = field(init=False)
+    _readies: dict[str, SignedReady] = field(default_factory=dict)
+    _invited: set[str] = field(default_factory=set)
+    _known_step: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Resume from what the book holds."""
+        self._digest = self.plan.digest()
+        self._asker = Asker(self.exchange, self.online, self.monotonic, self.patience)
+        self._sums = list(self.book.load_sums())
+        self._attempts = dict(self.book.used_attempts())
+
+    def run(self) -> None:
+        """Train all steps, close, evaluate once.
+
+        Raises:
+            StudyEnded: with the reason the study waits or ended early.
+        """
+        while len(self._sums) < self.plan.training.steps:
+            self._check_going_on()
+            self._train_round(len(self._sums))
+        finals = self._close()
+        self._evaluate(finals)
+
+    # -- training ----------------------------------------------------------------------------
+
+    def _train_round(self, round_: int) -> None:
+        attempt = self._next_attempt("train", round_)
+        self._invite("train", round_, attempt, finals={})
+        readies = {site: self._readies[site] for site in sorted(self._readies)}
+        self._readies = {}
+        calls = {}
+        for site in readies:
+            evidence = site in self._invited
+            call = CohortCall(
+                plan_digest=self._digest,
+                kind="train",
+                round=round_,
+                attempt=attempt,
+                readies=tuple(readies.values()),
+                previous=self._sums[-1].tag(evidence=evidence) if self._sums else None,
+            )
+            calls[site] = encode(call, *(entry.blob() for entry in self._sums[-1:]))
+        uploads, code = self._collect(calls, "train", round_, attempt)
+        if not code:
+            summed = add_masked(uploads, sorted(uploads))
+            closed = RoundSum(round_, attempt, summed, tuple(readies.values()))
+            self.book.store_sum(closed)
+            self._sums.append(closed)
+        self.book.close_attempt("train", round_, attempt, _sizes(uploads), code)
+
+    def _next_attempt(self, kind: Kind, round_: int) -> int:
+        """Number the attempt: the one already promised in READY messages, else a fresh one."""
+        used = sum(count for (of, _), count in self._attempts.items() if of == kind)
+        steps = self.plan.training.steps if kind == "train" else 1
+        if used >= steps + self.plan.training.retry_cap:
+            raise StudyEnded(
+                ErrorCode.STUDY_RETRIES_SPENT,
+                "The study used every attempt its plan allows.",
+                hint="Write a new plan; what was charged stays charged.",
+            )
+        if self._readies:
+            return next(iter(self._readies.values())).ready.attempt
+        return self._attempts.get((kind, round_), 0)
+
+    def _invite(
+        self, kind: Kind, round_: int, attempt: int, finals: Mapping[str, SignedDocument]
+    ) -> None:
+        """Gather READY messages until enough sites are in, or patience ends.
+
+        Sites that already sent the READY of this attempt with their last upload are not asked
+        again; a site that was away is asked as soon as it is online again, without holding up
+        the others once m_min of them are ready. An evaluation waits for its whole roster.
+        """
+        started = self.monotonic()
+        self._invited = set()
+        while True:
+            wanted = sorted(finals) if kind == "evaluate" else sorted(self._allowed())
+            self._readies = {s: r for s, r in self._readies.items() if s in wanted}
+            asked = self._asker.invitable(s for s in wanted if s not in self._readies)
+            self._ask_ready(asked, kind, round_, attempt, finals)
+            missing = [s for s in wanted if s not in self._readies]
+            self.book.note_waits(self._asker.why(missing))
+            enough = len(self._readies) >= self.plan.cohort_minimum
+            late = self.monotonic() - started > self.patience.rejoin_seconds
+            if enough and (not missing or (kind == "train" and (round_ > 0 or late))):
+                return
+            if late:
+                raise StudyEnded(
+                    ErrorCode.STUDY_QUORUM_LOST,
+                    "Fewer sites than needed answered in time.",
+                    hint="See the reason beside each site; the study goes on when they are back.",
+                )
+            self._check_going_on()
+            self.sleep(self.patience.pause_seconds)
+
+    def _ask_ready(
+        self,
+        sites: Sequence[str],
+        kind: Kind,
+        round_: int,
+        attempt: int,
+        finals: Mapping[str, SignedDocument],
+    ) -> None:
+        approvals = tuple(self.book.approvals().values())
+        requests = {}
+        for site in sites:
+            wanted = self._unknown_to(site, round_ - 1) if kind == "train" else []
+            message = Open(
+                plan_digest=self._digest,
+                kind=kind,
+                round=round_,
+                attempt=attempt,
+                approvals=approvals,
+                finals=tuple(finals.values()),
+                missing=tuple(entry.tag(evidence=True) for entry in wanted),
+            )
+            requests[site] = encode(message, *(entry.blob() for entry in wanted))
+        frames = self._asker.ask(requests, (ReadyReply,), self.patience.invite_seconds)
+        for site, frame in frames.items():
+            assert isinstance(frame.header, ReadyReply)
+            if self._keep_ready(site, frame.header.ready, kind, round_, attempt):
+                self._invited.add(site)
+                self._known_step[site] = max(0, round_ - 1)
+        self._asker.spare(site for site in sites if site not in self._readies)
+
+    def _keep_ready(
+        self, site: str, signed: SignedReady, kind: Kind, round_: int, attempt: int
+    ) -> bool:
+        """Keep a READY for the next cohort, unless it is not what was asked for."""
+        try:
+            self._readies[site] = check_ready(self.plan, site, signed, kind, round_, attempt)
+        except CohortiumError as error:
+            self._asker.reasons[site] = error.code.value
+            return False
+        return True
+
+    def _unknown_to(self, site: str, before: int) -> list[RoundSum]:
+        """Give the sums of rounds below `before` that a site may not have applied yet."""
+        held = self._known_step.get(site, 0)
+        return [entry for entry in self._sums if held <= entry.round < before]
+
+    def _collect(
+        self, calls: Mapping[str, bytes], kind: Kind, round_: int, attempt: int
+    ) -> tuple[dict[str, MaskedUpdate], str]:
+        """Send each site its COHORT; return all uploads, or the code that voids the attempt."""
+        # Written down before the cohort is announced: from here on the attempt may be charged.
+        self.book.open_attempt(kind, round_, attempt, sorted(calls))
+        self._attempts[kind, round_] = attempt + 1
+        started = self.monotonic()
+        frames = self._asker.ask(calls, (Upload,), self._asker.answer_seconds())
+        uploads: dict[str, MaskedUpdate] = {}
+        for site, frame in frames.items():
+            header = frame.header
+            assert isinstance(header, Upload)
+            try:
+                uploads[site] = read_upload(self.plan, frame, kind, round_, attempt)
+            except CohortiumError as error:
+                self._asker.reasons[site] = error.code.value
+                continue
+            if kind == "train":
+                self._known_step[site] = round_
+            if header.next_ready is not None:
+                self._keep_ready(site, header.next_ready, kind, round_ + 1, 0)
+        lost = [site for site in calls if site not in uploads]
+        if lost:
+            self._readies = {}
+            return {}, self._asker.reason_of(lost[0])
+        self._asker.took(self.monotonic() - started)
+        return uploads, ""
+
+    # -- end of training ---------------------------------------------------------------------
+
+    def _close(self) -> dict[str, SignedDocument]:
+        """Deliver the last sum; gather every site's signature on the final model."""
+        started = self.monotonic()
+        sums = [entry.summed for entry in self._sums]
+        model = rebuild(self.plan, self.book.weights(), sums)
+        finals = dict(self.book.finals())
+        while True:
+            waiting = [s for s in sorted(self._allowed()) if s not in finals]
+            asked = self._asker.invitable(waiting)
+            bodies = {site: self._closing(site) for site in asked}
+            frames = self._asker.ask(bodies, (FinalReply,), self._asker.answer_seconds())
+            for site, frame in frames.items():
+                assert isinstance(frame.header, FinalReply)
+                try:
+                    final = check_final(self.plan, site, frame.header.final, model.model_hash)
+                except CohortiumError as error:
+                    self._asker.reasons[site] = error.code.value
+                    continue
+                finals[site] = final
+                self.book.store_final(final)
+            self._asker.spare(site for site in asked if site not in finals)
+            waiting = [s for s in waiting if s not in finals]
+            self.book.note_waits(self._asker.why(waiting))
+            late = self.monotonic() - started > self.patience.rejoin_seconds
+            if len(finals) >= self.plan.cohort_minimum and (not waiting or late):
+                self.book.store_model(model)
+                return finals
+            if late:
+                raise StudyEnded(
+                    ErrorCode.STUDY_QUORUM_LOST,
+                    "Too few sites signed the final model.",
+                    hint="The study goes on when the sites are back; training is not repeated.",
+                )
+            self._check_going_on()
+            self.sleep(self.patience.pause_seconds)
+
+    def _closing(self, site: str) -> bytes:
+        """Build the CLOSE of one site: the last sum, and those before it that it may lack."""
+        last = self._sums[-1]
+        missing = self._unknown_to(site, last.round)
+        message = Close(
+            plan_digest=self._digest,
+            approvals=tuple(self.book.approvals().values()),
+            missing=tuple(entry.tag(evidence=True) for entry in missing),
+            last=last.tag(evidence=True),
+        )
+        return encode(message, *(entry.blob() for entry in (*missing, last)))
+
+    # -- evaluation --------------------------------------------------------------------------
+
+    def _evaluate(self, finals: Mapping[str, SignedDocument]) -> None:
+        """Run the one coordinator-blind evaluation; retried only with the identical roster."""
+        roster = sorted(finals)
+        while True:
+            self._readies = {}
+            attempt = self._next_attempt("evaluate", 0)
+            self._invite("evaluate", 0, attempt, finals)
+            call = CohortCall(
+                plan_digest=self._digest,
+                kind="evaluate",
+                round=0,
+                attempt=attempt,
+                readies=tuple(self._readies[site] for site in roster),
+            )
+            calls = dict.fromkeys(roster, encode(call))
+            uploads, code = self._collect(calls, "evaluate", 0, attempt)
+            self.book.close_attempt("evaluate", 0, attempt, _sizes(uploads), code)
+            if not code and self._gather_release(attempt, add_masked(uploads, roster), roster):
+                return
+            self._check_going_on()
+
+    def _gather_release(self, attempt: int, summed: MaskedSum, roster: Sequence[str]) -> bool:
+        """Return the blind sum to the sites; accept only bytes that all of them signed."""
+        tag = SumTag(round=0, attempt=attempt, tag=f"{summed.tag:016x}")
+        body = encode(Result(plan_digest=self._digest, summed=tag), words_to_bytes(summed.words))
+        frames = self._asker.ask(
+            dict.fromkeys(roster, body), (ReleaseReply,), self._asker.answer_seconds()
+        )
+        signatures: dict[str, str] = {}
+        bodies: set[bytes] = set()
+        for site, frame in frames.items():
+            header = frame.header
+            if isinstance(header, ReleaseReply) and len(frame.blobs) == 1:
+                signatures[site] = header.signature
+                bodies.add(frame.blobs[0])
+        self.book.note_waits(self._asker.why(set(roster) - set(signatures)))
+        if set(signatures) != set(roster) or len(bodies) != 1:
+            return False
+        self.book.store_release(bodies.pop(), signatures)
+        return True
+
+    # -- helpers -----------------------------------------------------------------------------
+
+    def _allowed(self) -> frozenset[str]:
+        """Sites of the plan that approved it and did not stop it."""
+        return frozenset(self.book.approvals()) - self.book.stopped_sites()
+
+    def _check_going_on(self) -> None:
+        """Leave when the coordinator shuts down or too many sites stopped the study.
+
+        Raises:
+            StudyEnded: INTERNAL_PROCESS_ENDED or STUDY_QUORUM_LOST.
+        """
+        if self.should_stop():
+            raise StudyEnded(ErrorCode.INTERNAL_PROCESS_ENDED, "The coordinator is shutting down.")
+        if len(self._allowed()) < self.plan.cohort_minimum:
+            raise StudyEnded(
+                ErrorCode.STUDY_QUORUM_LOST, "Fewer sites than the plan's minimum are left."
+            )
+
+
+def _sizes(uploads: Mapping[str, MaskedUpdate]) -> dict[str, int]:
+    return {site: update.words.nbytes for site, update in uploads.items()}

@@ -1,0 +1,1 @@
+"""What runs at the hospital? The site node: data in, approvals, training, one door out."""

@@ -1,0 +1,162 @@
+"""How do plans come in and approvals go out? A small task inside the gateway's process.
+
+It asks the coordinator for documents this site does not have and hands over the steward's signed
+statements. What comes is verified by ``Inbox``; what goes was listed by the egress gate first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Protocol
+
+from pydantic import Field, StringConstraints
+
+from schemas.canonical import Document, HexBytes32, parse, sha256_hex
+from schemas.errors import CohortiumError, ErrorCode, ProtocolError, TransportError
+from schemas.ids import StudyId
+from schemas.limits import MAX_FRAME_BYTES, MAX_RELEASE_BYTES
+from schemas.signing import Context, is_valid, public_hex
+from site_node.governance.inbox import RESULT
+from site_node.logs import event
+
+if TYPE_CHECKING:
+    from site_node.context import SiteContext
+
+_MAX_BACKOFF_SECONDS: Final = 30.0
+_BUSY_FACTOR: Final = 0.25  # ask sooner again after something came or went
+_HAVE_LIMIT: Final = 10_000
+
+Base64 = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+
+
+class PullRequest(Document):
+    """What this site has already."""
+
+    have: Annotated[tuple[HexBytes32, ...], Field(max_length=_HAVE_LIMIT)]
+
+
+class CarriedDocument(Document):
+    """One document that came."""
+
+    kind: str
+    study_id: StudyId
+    sha256: HexBytes32
+    body: Base64
+
+
+class PullResponse(Document):
+    """Documents this site does not have."""
+
+    documents: tuple[CarriedDocument, ...]
+
+
+class PushRequest(Document):
+    """One signed statement of this site's steward."""
+
+    kind: Literal["approval", "stop"]
+    body: Base64
+
+
+class SignedResult(Document):
+    """The released bytes of a study with every site's signature."""
+
+    version: Literal[1] = 1
+    plan_digest: HexBytes32
+    release: Base64
+    signatures: dict[str, str]
+
+
+class DocumentCalls(Protocol):
+    """The two calls of the gateway's connection that the courier uses."""
+
+    async def documents_pull(self, body: bytes) -> bytes:
+        """Ask for documents."""
+
+    async def documents_push(self, body: bytes) -> bytes:
+        """Hand one document over."""
+
+
+class Courier:
+    """Carries documents for one site."""
+
+    def __init__(self, site: SiteContext) -> None:
+        self._site = site
+        self._refused: set[str] = set()
+
+    async def run(self, calls: DocumentCalls) -> None:
+        """Carry until cancelled; an unreachable coordinator only makes it wait longer."""
+        pause = self._site.config.service.pull_seconds
+        while True:
+            try:
+                moved = await self.carry_once(calls)
+                pause = self._site.config.service.pull_seconds
+                if moved:
+                    pause *= _BUSY_FACTOR
+            except TransportError as error:
+                event("courier.waiting", code=error.code.value, seconds=pause)
+                pause = min(2 * pause, _MAX_BACKOFF_SECONDS)
+            except CohortiumError as error:
+                event("courier.failed", code=error.code.value)
+                pause = min(2 * pause, _MAX_BACKOFF_SECONDS)
+            await asyncio.sleep(pause)
+
+    async def carry_once(self, calls: DocumentCalls) -> int:
+        """Hand over what waits, then fetch what is new.
+
+        Returns:
+            How many documents moved.
+
+        Raises:
+            TransportError: the coordinator cannot be reached; everything stays queued.
+            ProtocolError: its answer is not what was agreed.
+        """
+        moved = 0
+        for outgoing in self._site.inbox.waiting():
+            self._site.gate.release_document(outgoing)
+            body = base64.b64encode(outgoing.body).decode("ascii")
+            kind: Literal["approval", "stop"] = "stop" if outgoing.kind == "stop" else "approval"
+            await calls.documents_push(PushRequest(kind=kind, body=body).canonical())
+            self._site.inbox.mark_sent(outgoing)
+            event("document.sent", kind=outgoing.kind, plan=outgoing.plan_digest)
+            moved += 1
+        have = sorted({*self._site.inbox.have(), *self._refused})[:_HAVE_LIMIT]
+        answer = await calls.documents_pull(PullRequest(have=tuple(have)).canonical())
+        for document in parse(PullResponse, answer, max_bytes=MAX_FRAME_BYTES).documents:
+            moved += self._take(document)
+        return moved
+
+    def _take(self, document: CarriedDocument) -> bool:
+        try:
+            body = base64.b64decode(document.body, validate=True)
+            if sha256_hex(body) != document.sha256:
+                raise ProtocolError(
+                    ErrorCode.DOCUMENT_MALFORMED, "A document is not the one it is called."
+                )
+            inbox = self._site.inbox
+            is_new = inbox.receive(document.kind, document.study_id, body) is not None
+            if is_new and document.kind == RESULT:
+                self._settle(body)
+        except binascii.Error:
+            code = ErrorCode.DOCUMENT_MALFORMED
+        except CohortiumError as error:
+            if error.code is ErrorCode.AUDIT_UNAVAILABLE:
+                raise
+            code = error.code
+        else:
+            event("document.received", kind=document.kind, study=document.study_id)
+            return is_new
+        # Kept out of the next request, so that one bad document does not come every two seconds.
+        self._refused.add(document.sha256)
+        event("document.refused", kind=document.kind[:40], code=code.value)
+        return False
+
+    def _settle(self, body: bytes) -> None:
+        """Give back unopened attempts of a study whose result this very site has signed."""
+        result = parse(SignedResult, body, max_bytes=4 * MAX_RELEASE_BYTES)
+        own = result.signatures.get(self._site.config.site_id, "")
+        released = base64.b64decode(result.release, validate=True)
+        identity = public_hex(self._site.keys.identity)
+        if is_valid(identity, Context.RELEASE, released, own):
+            self._site.ledger.settle(result.plan_digest)

@@ -1,0 +1,1 @@
+"""Where does the site node touch Flower?"""

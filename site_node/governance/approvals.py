@@ -1,0 +1,504 @@
+"""May this plan run here? The steward's approval, refusal and stop, re-checked at every round."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from schemas.errors import (
+    BudgetExceeded,
+    CohortiumError,
+    ErrorCode,
+    PolicyDenied,
+    TrustError,
+)
+from schemas.governance.approval import Approval, Stop
+from schemas.ids import format_time, parse_time
+from schemas.signing import Context, public_hex, seal
+from site_node.clock import Clock, utc_now
+from site_node.config import SiteConfig
+from site_node.db import Database
+from site_node.floors import check_floors
+from site_node.governance.audit import Audit, AuditWord, Recording
+from site_node.governance.inbox import Inbox, ReceivedPlan, open_plan
+from site_node.governance.ledger import Budget, Ledger
+from site_node.governance.peers import PeerCheck, Peers
+
+if TYPE_CHECKING:
+    from schemas.governance.study import StudyPlan
+    from site_node.keys import SiteKeys
+
+EpsilonOf = Callable[["StudyPlan"], float]
+
+
+class PlanState(StrEnum):
+    """Where one plan stands at this hospital."""
+
+    PENDING = "pending"  # arrived, nobody has decided
+    APPROVED = "approved"  # the steward signed this digest; rounds may run
+    REFUSED = "refused"  # the steward said no
+    STOPPED = "stopped"  # the steward stopped it; final for this digest
+    EXPIRED = "expired"  # past its date, whatever was decided before
+
+
+@dataclass(frozen=True, slots=True)
+class SentUpload:
+    """One masked answer that left before a stop."""
+
+    kind: str
+    round: int
+    attempt: int
+    n_bytes: int
+    sent_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopReport:
+    """What a stop found: what had left already, and what it now prevents."""
+
+    plan_digest: str
+    sent: tuple[SentUpload, ...]
+    held_back: int
+    attempts_returned: int
+    statement_signed: bool
+    recording: Recording
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """Everything ``plan show`` needs to say about one plan."""
+
+    received: ReceivedPlan
+    state: PlanState
+    peers: tuple[PeerCheck, ...]
+    problems: tuple[CohortiumError, ...]
+    budget: Budget
+
+
+def recomputed_epsilon(plan: StudyPlan) -> float:
+    """Compute the plan's epsilon here, from its noise, over every attempt it may open."""
+    from schemas.privacy.accounting import epsilon
+
+    return epsilon(
+        noise_multiplier=plan.privacy.noise_multiplier,
+        sampling_rate=plan.training.sampling_rate,
+        steps=plan.training.attempts,
+        delta=plan.privacy.delta,
+        hospitals_per_patient=plan.privacy.hospitals_per_patient,
+    )
+
+
+class Approvals:
+    """The steward's decisions on plans, and what they allow now."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        audit: Audit,
+        ledger: Ledger,
+        inbox: Inbox,
+        peers: Peers,
+        keys: SiteKeys,
+        config: SiteConfig,
+        clock: Clock = utc_now,
+        epsilon_of: EpsilonOf = recomputed_epsilon,
+    ) -> None:
+        self._database = database
+        self._audit = audit
+        self._ledger = ledger
+        self._inbox = inbox
+        self._peers = peers
+        self._keys = keys
+        self._config = config
+        self._clock = clock
+        self._epsilon_of = epsilon_of
+        self._parsed: dict[str, StudyPlan] = {}
+
+    # --- what holds now --------------------------------------------------------------------
+
+    def state(
+        self, plan_digest: str, expires: str | None = None, now: dt.datetime | None = None
+    ) -> PlanState:
+        """Say where a plan stands; ``expires`` is read from the plan if not given."""
+        row = self._database.row(
+            "SELECT EXISTS (SELECT 1 FROM stops WHERE plan_digest = ?1) AS stopped, "
+            "EXISTS (SELECT 1 FROM approvals WHERE plan_digest = ?1) AS approved, "
+            "EXISTS (SELECT 1 FROM refusals WHERE plan_digest = ?1) AS refused",
+            plan_digest,
+        )
+        assert row is not None  # an EXISTS query always gives one row
+        if row["stopped"]:
+            return PlanState.STOPPED
+        if row["refused"]:
+            return PlanState.REFUSED
+        until = expires if expires is not None else self._plan(plan_digest).expires
+        if (now or self._clock()) >= parse_time(until):
+            return PlanState.EXPIRED
+        return PlanState.APPROVED if row["approved"] else PlanState.PENDING
+
+    def approved_plan(self, plan_digest: str, now: dt.datetime | None = None) -> StudyPlan:
+        """Give the plan if this hospital's steward approved it and it may still run.
+
+        Called at every round; nothing is remembered but the parsed document itself.
+
+        Args:
+            plan_digest: the plan asked for.
+            now: the moment to judge by; the site's clock if not given.
+
+        Raises:
+            TrustError: PLAN_UNKNOWN, PLAN_UNAPPROVED.
+            PolicyDenied: PLAN_STOPPED, PLAN_REFUSED, PLAN_EXPIRED, or a floor that has been
+                tightened since.
+        """
+        plan = self._plan(plan_digest)
+        check_state(self.state(plan_digest, plan.expires, now))
+        check_floors(plan, self._config.floors)
+        return plan
+
+    def approved_bundles(self) -> frozenset[str]:
+        """Give the SHA-256 of every app bundle an approved, unstopped plan names."""
+        rows = self._database.rows(
+            "SELECT plan_digest FROM approvals WHERE plan_digest NOT IN "
+            "(SELECT plan_digest FROM stops)"
+        )
+        return frozenset(self._plan(row["plan_digest"]).app_bundle_sha256 for row in rows)
+
+    def is_stopped(self, plan_digest: str) -> bool:
+        """Say whether the steward stopped this plan."""
+        found = self._database.row("SELECT 1 FROM stops WHERE plan_digest = ?", plan_digest)
+        return found is not None
+
+    def own_approval(self, plan_digest: str) -> Approval | None:
+        """Give this hospital's own approval statement, or None."""
+        row = self._database.row(
+            "SELECT statement FROM approvals WHERE plan_digest = ?", plan_digest
+        )
+        if row is None:
+            return None
+        from schemas.limits import MAX_APPROVAL_BYTES
+        from schemas.signing import SignedDocument, open_signed
+
+        signed = SignedDocument.model_validate_json(row["statement"])
+        return open_signed(
+            signed,
+            Context.APPROVAL,
+            Approval,
+            expected_signer=public_hex(self._keys.approval),
+            max_bytes=MAX_APPROVAL_BYTES,
+        )
+
+    def _plan(self, plan_digest: str) -> StudyPlan:
+        if plan_digest not in self._parsed:
+            self._parsed[plan_digest] = self._inbox.plan(plan_digest).plan
+        return self._parsed[plan_digest]
+
+    # --- the steward's decisions -----------------------------------------------------------
+
+    def review(self, received: ReceivedPlan) -> Review:
+        """Check everything about a plan without deciding, for a person to read."""
+        plan, digest = received.plan, received.digest
+        problems: list[CohortiumError] = []
+        checks: tuple[Callable[[], None], ...] = (
+            lambda: self._check_decidable(plan, digest),
+            lambda: self._check_dates(plan),
+            lambda: self._check_vendor(plan.vendor_key),
+            lambda: self._check_own_keys(plan),
+            lambda: self._check_peers(plan),
+            lambda: check_floors(plan, self._config.floors),
+            lambda: self._check_bundle(plan),
+            lambda: self._check_epsilon(plan),
+            lambda: self._ledger.check_budget(plan, digest),
+        )
+        for check in checks:
+            try:
+                check()
+            except CohortiumError as error:
+                problems.append(error)
+        return Review(
+            received,
+            self.state(digest, plan.expires),
+            self._peers.checks(plan),
+            tuple(problems),
+            self._ledger.budget(plan, digest),
+        )
+
+    def approve(self, sealed: bytes, expected_hash: str) -> tuple[Approval, Recording]:
+        """Sign a plan for this hospital and reserve its whole budget.
+
+        Args:
+            sealed: the plan as the vendor sealed it.
+            expected_hash: the digest the steward read and typed, 64 hex characters.
+
+        Raises:
+            TrustError: PLAN_TAMPERED, PLAN_HASH_MISMATCH, PLAN_VENDOR_UNKNOWN, OWN_KEY_WRONG,
+                PEER_UNKNOWN, PEER_UNCONFIRMED or PEER_KEY_SUBSTITUTED.
+            PolicyDenied: decided already, expired, not yet valid, a floor, an unknown bundle.
+            BudgetExceeded: the hospital's total does not cover it.
+            InternalError: AUDIT_UNAVAILABLE; nothing was signed or queued.
+        """
+        try:
+            return self._approve(sealed, expected_hash)
+        except CohortiumError as error:
+            if error.code is not ErrorCode.AUDIT_UNAVAILABLE:
+                with self._audit.recording(AuditWord.APPROVAL_DENIED, code=error.code.value):
+                    pass
+            raise
+
+    def _approve(self, sealed: bytes, expected_hash: str) -> tuple[Approval, Recording]:
+        plan = open_plan(sealed)
+        digest = plan.digest()
+        if expected_hash.strip().lower() != digest:
+            raise TrustError(
+                ErrorCode.PLAN_HASH_MISMATCH,
+                "The hash you gave is not the hash of this plan.",
+                hint="Read `cohortium-site plan show` again: a changed plan has a new hash and "
+                "needs a new reading.",
+            )
+        self._check_decidable(plan, digest)
+        self._check_dates(plan)
+        self._check_vendor(plan.vendor_key)
+        self._check_own_keys(plan)
+        self._check_peers(plan)
+        check_floors(plan, self._config.floors)
+        self._check_bundle(plan)
+        self._check_epsilon(plan)
+        self._ledger.check_budget(plan, digest)
+        self._inbox.receive("plan", plan.study_id, sealed)
+        now = format_time(self._clock())
+        approval = Approval(
+            plan_digest=digest,
+            study_id=plan.study_id,
+            site_id=self._config.site_id,
+            peers={check.site_id: check.fingerprint for check in self._peers.checks(plan)},
+            approved_at=now,
+        )
+        statement = seal(self._keys.approval, Context.APPROVAL, approval).canonical()
+        with self._audit.recording(
+            AuditWord.PLAN_APPROVED,
+            plan_digest=digest,
+            study=plan.study_id,
+            vendor=plan.vendor_key,
+            attempts=plan.training.attempts,
+        ) as recording:
+            self._ledger.reserve_within(recording, plan, digest)
+            recording.connection.execute(
+                "INSERT INTO approvals VALUES (?, ?, ?, ?)", (digest, plan.study_id, statement, now)
+            )
+            self._inbox.queue(recording.connection, "approval", digest, statement)
+        return approval, recording
+
+    def refuse(self, plan_digest: str, reason_code: str = "plan.refused") -> Recording:
+        """Say no to a plan that nobody has decided on yet; final for this digest."""
+        plan = self._plan(plan_digest)
+        self._check_decidable(plan, plan_digest)
+        with self._audit.recording(
+            AuditWord.PLAN_REFUSED, plan_digest=plan_digest, study=plan.study_id, code=reason_code
+        ) as recording:
+            recording.connection.execute(
+                "INSERT INTO refusals VALUES (?, ?, ?, ?)",
+                (plan_digest, plan.study_id, reason_code, format_time(self._clock())),
+            )
+        return recording
+
+    def stop(self, plan_digest: str, reason_code: str = "stop.steward") -> StopReport:
+        """Stop a plan at once, here, for good; nothing is asked of the network.
+
+        From the moment this returns no further answer of this plan passes the gate or the
+        gateway. Attempts already opened stay charged; the others are given back.
+
+        Raises:
+            PolicyDenied: PLAN_STOPPED, it was stopped before.
+            InternalError: AUDIT_UNAVAILABLE; then nothing leaves either, for the same reason.
+        """
+        plan = self._plan(plan_digest)
+        if self.is_stopped(plan_digest):
+            raise PolicyDenied(
+                ErrorCode.PLAN_STOPPED,
+                "This plan was stopped before; it stays stopped.",
+                hint="A new study needs a new plan from the vendor.",
+            )
+        now = format_time(self._clock())
+        stop = Stop(
+            plan_digest=plan_digest,
+            site_id=self._config.site_id,
+            stopped_at=now,
+            reason_code=reason_code,
+        )
+        statement = self._signed_stop(stop)
+        with self._audit.recording(
+            AuditWord.PLAN_STOPPED, plan_digest=plan_digest, study=plan.study_id, code=reason_code
+        ) as recording:
+            connection = recording.connection
+            connection.execute(
+                "INSERT INTO stops VALUES (?, ?, ?, ?, ?)",
+                (plan_digest, plan.study_id, reason_code, statement, now),
+            )
+            if statement:
+                self._inbox.queue(connection, "stop", plan_digest, statement)
+            returned = self._ledger.settle_within(recording, plan_digest)
+            sent, held_back = _sent_before(recording, plan_digest)
+            recording.attributes["uploads_sent"] = len(sent)
+            recording.attributes["uploads_held_back"] = held_back
+        return StopReport(plan_digest, sent, held_back, returned, bool(statement), recording)
+
+    def _signed_stop(self, stop: Stop) -> bytes:
+        # The stop takes effect here even if the approval key cannot be used at this moment:
+        # only the message to the others then has to wait for the steward.
+        try:
+            return seal(self._keys.approval, Context.STOP, stop).canonical()
+        except CohortiumError:
+            return b""
+
+    # --- single checks ---------------------------------------------------------------------
+
+    def _check_decidable(self, plan: StudyPlan, digest: str) -> None:
+        state = self.state(digest, plan.expires)
+        if state is PlanState.APPROVED:
+            raise PolicyDenied(
+                ErrorCode.PLAN_ALREADY_APPROVED,
+                "This hospital has approved this plan already.",
+                hint="`cohortium-site stop STUDY` takes it back, for good.",
+            )
+        if state in (PlanState.STOPPED, PlanState.REFUSED):
+            check_state(state)
+
+    def _check_dates(self, plan: StudyPlan) -> None:
+        now = self._clock()
+        if now >= parse_time(plan.expires):
+            check_state(PlanState.EXPIRED)
+        if (parse_time(plan.created) - now).total_seconds() > 3600:
+            raise PolicyDenied(
+                ErrorCode.PLAN_NOT_YET_VALID,
+                "The plan says it was written in the future.",
+                hint="Check this machine's clock (`cohortium-site doctor`); if it is right, ask "
+                "the vendor.",
+            )
+
+    def _check_vendor(self, vendor_key: str) -> None:
+        known = self._config.known_vendors
+        if known and vendor_key not in known:
+            raise TrustError(
+                ErrorCode.PLAN_VENDOR_UNKNOWN,
+                "The plan is signed by a vendor this hospital does not list.",
+                hint="If the vendor is right, add its key to known_vendors in site.toml.",
+            )
+
+    def _check_own_keys(self, plan: StudyPlan) -> None:
+        if self._config.site_id not in plan.site_ids:
+            raise TrustError(
+                ErrorCode.PLAN_SITE_ABSENT,
+                "The plan does not name this hospital.",
+                hint="Ask the vendor whether you should take part.",
+            )
+        own = plan.site(self._config.site_id)
+        mine = (
+            public_hex(self._keys.identity),
+            public_hex(self._keys.approval),
+            self._keys.study.public_key().public_bytes_raw().hex(),
+        )
+        if (own.identity_key, own.approval_key, own.study_key) != mine:
+            raise TrustError(
+                ErrorCode.OWN_KEY_WRONG,
+                "The plan names this hospital with keys that are not its own.",
+                hint="Do not approve it. Send your card again (`card export`) to the vendor by a "
+                "way that does not pass the coordinator.",
+            )
+
+    def _check_peers(self, plan: StudyPlan) -> None:
+        for check in self._peers.checks(plan):
+            if check.problem is not None:
+                raise TrustError(
+                    check.problem, _PEER_SENTENCES[check.problem].format(site=check.site_id),
+                    hint=_PEER_HINTS[check.problem].format(site=check.site_id),
+                )  # fmt: skip
+
+    def _check_bundle(self, plan: StudyPlan) -> None:
+        known = self._config.known_bundles
+        if known and plan.app_bundle_sha256 not in known:
+            raise PolicyDenied(
+                ErrorCode.BUNDLE_UNKNOWN,
+                "The plan names an app bundle this hospital does not list.",
+                hint="Compare the bundle's SHA-256 with the release notes; if it is right, add it "
+                "to known_bundles in site.toml.",
+            )
+
+    def _check_epsilon(self, plan: StudyPlan) -> None:
+        computed = self._epsilon_of(plan)
+        if not computed <= plan.privacy.epsilon + 1e-9:
+            raise BudgetExceeded(
+                ErrorCode.ACCOUNTING_MISMATCH,
+                f"The plan promises epsilon {plan.privacy.epsilon:g}, but its noise gives "
+                f"{computed:.4f} over all the attempts it allows.",
+                hint="Ask the vendor for a plan whose noise fits its promise.",
+            )
+
+
+_PEER_SENTENCES = {
+    ErrorCode.PEER_UNKNOWN: "No identity card of {site}, which the plan names, is known here.",
+    ErrorCode.PEER_UNCONFIRMED: "Nobody here has confirmed the fingerprint of {site}.",
+    ErrorCode.PEER_KEY_SUBSTITUTED: "The plan names {site} with other keys than its card has.",
+}
+_PEER_HINTS = {
+    ErrorCode.PEER_UNKNOWN: "Ask {site} for its card file and `peers import FILE`.",
+    ErrorCode.PEER_UNCONFIRMED: "Call {site}, compare, then "
+    "`peers confirm {site} --fingerprint HEX`.",
+    ErrorCode.PEER_KEY_SUBSTITUTED: "Do not approve it: somebody may stand between you and {site}. "
+    "Call {site} and the vendor.",
+}
+
+
+def check_state(state: PlanState) -> None:
+    """Refuse any state but approved.
+
+    Raises:
+        TrustError: PLAN_UNAPPROVED.
+        PolicyDenied: PLAN_STOPPED, PLAN_REFUSED, PLAN_EXPIRED.
+    """
+    if state is PlanState.APPROVED:
+        return
+    if state is PlanState.PENDING:
+        raise TrustError(
+            ErrorCode.PLAN_UNAPPROVED,
+            "This hospital has not approved the plan.",
+            hint="Read it with `cohortium-site plan show`, then `plan approve --hash`.",
+        )
+    sentence, code, hint = {
+        PlanState.STOPPED: (
+            "This hospital has stopped the plan, for good.",
+            ErrorCode.PLAN_STOPPED,
+            "A new study needs a new plan from the vendor.",
+        ),
+        PlanState.REFUSED: (
+            "This hospital has refused the plan.",
+            ErrorCode.PLAN_REFUSED,
+            "A changed plan from the vendor can be approved under its new hash.",
+        ),
+        PlanState.EXPIRED: (
+            "The plan has expired.",
+            ErrorCode.PLAN_EXPIRED,
+            "Ask the vendor for a new plan; `cohortium-site stop` returns unused budget.",
+        ),
+    }[state]
+    raise PolicyDenied(code, sentence, hint=hint)
+
+
+def _sent_before(recording: Recording, plan_digest: str) -> tuple[tuple[SentUpload, ...], int]:
+    """List masked answers whose objects the gateway has sent, and count those it has not."""
+    rows = recording.connection.execute(
+        "SELECT r.id, r.kind, r.round, r.attempt, r.n_bytes, min(s.sent_at) AS sent_at "
+        "FROM released r LEFT JOIN manifest m ON m.released_id = r.id "
+        "LEFT JOIN sent s ON s.object_id = m.object_id "
+        "WHERE r.plan_digest = ? AND r.kind IN ('masked-update', 'masked-evaluation') "
+        "GROUP BY r.id ORDER BY r.id",
+        (plan_digest,),
+    ).fetchall()
+    sent = tuple(
+        SentUpload(row["kind"], row["round"], row["attempt"], row["n_bytes"], row["sent_at"])
+        for row in rows
+        if row["sent_at"] is not None
+    )
+    return sent, len(rows) - len(sent)

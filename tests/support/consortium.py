@@ -1,0 +1,286 @@
+"""How do tests get a whole consortium in memory: real sites, a coordinator, scripted faults?
+
+Every site is a real `SiteContext` with its own folder, database, keys, ledger, gate and encrypted
+store; only the transport is replaced by a function call, which tests wrap to drop, alter or replay.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import io
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import structlog
+from cryptography.hazmat.primitives import serialization
+
+from coordinator.asking import Answer, Patience
+from coordinator.model import FinalModel
+from coordinator.rounds import RoundSum, StudyRun
+from schemas.canonical import sha256_hex
+from schemas.errors import CohortiumError
+from schemas.governance.study import StudyPlan
+from schemas.identity import fingerprint, seal_card
+from schemas.models import initial_parameters, to_safetensors
+from schemas.signing import SignedDocument
+from schemas.wire import Kind
+from site_node.context import SiteContext, create_site, open_site
+from site_node.logs import keep_allowed_keys
+from site_node.round import SiteRounds
+from site_node.standing import Standing
+from tests.support.factories import SiteKeys, make_card, plan_with, seal_plan
+
+BUNDLE = "22" * 32
+ROWS = 60
+
+
+def toy_table(site: int, rows: int = ROWS) -> pa.Table:
+    """Rows of an easy problem: older patients with high cholesterol are positive."""
+    index = np.arange(rows)
+    wave = np.sin(index * 1.7 + site)
+    age = 55 + 18 * wave
+    chol = 240 + 60 * np.cos(index * 0.9 + site)
+    positive = (age + 0.1 * chol + 4 * np.sin(index * 3.1)) > 79
+    return pa.table(
+        {
+            "patient": [hashlib.sha256(f"{site}-{i}".encode()).hexdigest()[:16] for i in index],
+            "split": ["train" if i % 2 else "test" for i in index],
+            "label": positive.astype(np.int64),
+            "age": age,
+            "chol": chol,
+            "cp": [str(1 + i % 4) for i in index],
+            "num": positive.astype(np.int64),
+        }
+    )
+
+
+@dataclass
+class MemoryBook:
+    """`coordinator.rounds.Book` in a dictionary; survives a restarted `StudyRun`."""
+
+    initial: bytes
+    signed: dict[str, SignedDocument]
+    stopped: set[str] = field(default_factory=set)
+    attempts: list[tuple[Kind, int, int, tuple[str, ...], str | None]] = field(default_factory=list)
+    sums: list[RoundSum] = field(default_factory=list)
+    signed_finals: dict[str, SignedDocument] = field(default_factory=dict)
+    model: FinalModel | None = None
+    release: tuple[bytes, dict[str, str]] | None = None
+    waits: dict[str, str] = field(default_factory=dict)
+
+    def weights(self) -> bytes:
+        return self.initial
+
+    def approvals(self) -> Mapping[str, SignedDocument]:
+        return self.signed
+
+    def stopped_sites(self) -> frozenset[str]:
+        return frozenset(self.stopped)
+
+    def used_attempts(self) -> Mapping[tuple[Kind, int], int]:
+        used: dict[tuple[Kind, int], int] = {}
+        for kind, round_, attempt, _, _ in self.attempts:
+            used[kind, round_] = max(used.get((kind, round_), 0), attempt + 1)
+        return used
+
+    def open_attempt(self, kind: Kind, round_: int, attempt: int, roster: Sequence[str]) -> None:
+        assert (kind, round_, attempt) not in [entry[:3] for entry in self.attempts]
+        self.attempts.append((kind, round_, attempt, tuple(roster), None))
+
+    def close_attempt(
+        self, kind: Kind, round_: int, attempt: int, n_bytes: Mapping[str, int], code: str
+    ) -> None:
+        last = self.attempts[-1]
+        assert last[:3] == (kind, round_, attempt)
+        self.attempts[-1] = (*last[:4], code)
+
+    def store_sum(self, closed: RoundSum) -> None:
+        self.sums.append(closed)
+
+    def load_sums(self) -> Sequence[RoundSum]:
+        return list(self.sums)
+
+    def finals(self) -> Mapping[str, SignedDocument]:
+        return self.signed_finals
+
+    def store_final(self, final: SignedDocument) -> None:
+        self.signed_finals[json.loads(final.payload_bytes())["site_id"]] = final
+
+    def store_model(self, model: FinalModel) -> None:
+        self.model = model
+
+    def store_release(self, body: bytes, signatures: Mapping[str, str]) -> None:
+        self.release = (body, dict(signatures))
+
+    def note_waits(self, reasons: Mapping[str, str]) -> None:
+        self.waits = dict(reasons)
+
+
+Fault = Callable[[str, bytes, Callable[[bytes], bytes | None]], bytes | None]
+"""(site id, request, the honest site) → what the coordinator receives; None is silence."""
+
+
+@dataclass
+class Calendar:
+    """A clock that stands still until a test moves it."""
+
+    now: dt.datetime = dt.datetime(2026, 11, 22, 19, 0, tzinfo=dt.UTC)
+
+    def __call__(self) -> dt.datetime:
+        return self.now
+
+
+@dataclass
+class MemoryConsortium:
+    """Sites, one approved plan and the coordinator's side of it."""
+
+    plan: StudyPlan
+    sites: dict[str, SiteContext]
+    rounds: dict[str, SiteRounds]
+    book: MemoryBook
+    calendar: Calendar
+    log: io.StringIO
+    fault: Fault | None = None
+    offline: set[str] = field(default_factory=set)
+    clock: float = 0.0
+
+    @property
+    def digest(self) -> str:
+        """The plan's digest."""
+        return self.plan.digest()
+
+    def restart(self, site_id: str) -> None:
+        """Start all of one site anew: its memory is gone, its disk is not."""
+        home = self.sites[site_id].home
+        self.sites[site_id].db.close()
+        self.sites[site_id] = open_site(home, self.calendar)
+        self.rounds[site_id] = SiteRounds(self.sites[site_id])
+
+    def back_up(self, site_id: str, copy: Path) -> None:
+        """Copy one site's database as a backup tool would."""
+        with sqlite3.connect(self.sites[site_id].folders.database) as source:
+            target = sqlite3.connect(copy)
+            source.backup(target)
+            target.close()
+        source.close()
+
+    def put_back(self, site_id: str, copy: Path) -> None:
+        """Restore an old copy of one site's database and start the site."""
+        path = self.sites[site_id].folders.database
+        self.sites[site_id].db.close()
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        shutil.copyfile(copy, path)
+        self.restart(site_id)
+
+    def call(self, site_id: str, request: bytes) -> bytes:
+        """Ask one site directly."""
+        return self.rounds[site_id].answer(request).body
+
+    def standing(self, site_id: str) -> Standing:
+        """What one site's journal holds of the study; only after its first step."""
+        stored = self.sites[site_id].journal.load_state(self.digest)
+        assert stored is not None
+        return Standing.from_bytes(stored[1])
+
+    def exchange(
+        self, requests: Mapping[str, bytes], *, timeout_seconds: float
+    ) -> Mapping[str, Answer]:
+        answers = {}
+        for site_id, request in requests.items():
+            self.clock += 0.1
+            if site_id in self.offline:
+                answers[site_id] = Answer(None, "site.unreachable")
+                continue
+            fault = self.fault or (lambda _site, raw, honest: honest(raw))
+            try:
+                body = fault(site_id, request, lambda raw, s=site_id: self.call(s, raw))
+            except CohortiumError:  # not even a refusal could be written down: nothing left
+                body = None
+            answers[site_id] = Answer(body, "" if body is not None else "transport.timeout")
+        return answers
+
+    def study_run(self, **changes: Any) -> StudyRun:
+        """A coordinator, as after a (re)start."""
+
+        def sleep(seconds: float) -> None:
+            self.clock += seconds
+
+        values: dict[str, Any] = {
+            "plan": self.plan,
+            "book": self.book,
+            "exchange": self.exchange,
+            "online": lambda: frozenset(self.sites) - self.offline,
+            "sleep": sleep,
+            "monotonic": lambda: self.clock,
+            "patience": Patience(rejoin_seconds=30.0, invite_seconds=2.0),
+        }
+        return StudyRun(**{**values, **changes})
+
+    def charged(self, site_id: str) -> int:
+        """Training attempts charged in one site's ledger."""
+        return self.sites[site_id].ledger.state().accounts[self.digest].charged
+
+
+def site_keys(site: SiteContext) -> SiteKeys:
+    """The private keys of a site, as the factories know them."""
+    node = serialization.load_ssh_private_key(site.keys.read_secret("node.key"), password=None)
+    return SiteKeys(site.keys.identity, site.keys.approval, site.keys.study, node)  # type: ignore[arg-type]
+
+
+def memory_consortium(
+    folder: Path, n_sites: int = 4, *, approve: Sequence[str] | None = None, **overrides: Any
+) -> MemoryConsortium:
+    """Build sites, store toy rows, confirm peers, approve one plan (`approve`: at these sites)."""
+    calendar, log = Calendar(), io.StringIO()
+    structlog.configure(
+        processors=[keep_allowed_keys, structlog.processors.JSONRenderer()],
+        logger_factory=structlog.PrintLoggerFactory(log),
+        cache_logger_on_first_use=False,
+    )
+    sites = {}
+    for index in range(1, n_sites + 1):
+        name = f"site-{index}"
+        sites[name] = create_site(folder / name, name, f"Hospital {name}", calendar)
+        sites[name].store.write("heart", toy_table(index), {})
+    keys = {name: site_keys(site) for name, site in sites.items()}
+    settings: dict[str, Any] = {
+        "training": {"steps": 4, "retry_cap": 3, "average_from_step": 2, "divisor": 100},
+        "privacy": {"noise_multiplier": 20, "smallest_site_patients": 20},
+        "expires": "2027-11-20T00:00:00Z",
+    }
+    for key, value in overrides.items():
+        merged = isinstance(value, dict) and isinstance(settings.get(key), dict)
+        settings[key] = {**settings[key], **value} if merged else value
+    draft = plan_with(keys, **settings)
+    weights = to_safetensors(draft.model, initial_parameters(draft.model))
+    settings["model"] = {
+        **settings.get("model", {}),
+        "initial_weights_sha256": sha256_hex(weights),
+    }
+    plan = plan_with(keys, **settings)
+    sealed = seal_plan(plan).canonical()
+    cards = {name: make_card(name, mine) for name, mine in keys.items()}
+    signed = {}
+    for name, site in sites.items():
+        for peer, card in cards.items():
+            if peer != name:
+                site.peers.import_card(seal_card(keys[peer].identity, card).canonical())
+                site.peers.confirm(peer, fingerprint(card))
+        site.inbox.receive("plan", plan.study_id, sealed)
+        site.inbox.receive("weights", plan.study_id, weights)
+        if approve is None or name in approve:
+            site.approvals.approve(sealed, plan.digest())
+            statement = site.inbox.waiting()[-1].body
+            signed[name] = SignedDocument.model_validate_json(statement)
+    rounds = {name: SiteRounds(site) for name, site in sites.items()}
+    book = MemoryBook(weights, signed)
+    return MemoryConsortium(plan, sites, rounds, book, calendar, log)

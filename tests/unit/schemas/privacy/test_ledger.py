@@ -1,0 +1,270 @@
+"""PRIVACY-8, -9, -10: the balance follows from the entries, and never grows by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import BudgetExceeded, CohortiumError, ErrorCode, ProtocolError
+from schemas.privacy.ledger import (
+    GENESIS,
+    Charge,
+    LedgerEntry,
+    LedgerState,
+    Reserve,
+    Settle,
+    append,
+    head_of,
+    parse_entry,
+    replay,
+    step,
+)
+
+PLAN, OTHER_PLAN = "0a" * 32, "0b" * 32
+ROSTER, OTHER_ROSTER = "1a" * 32, "1b" * 32
+SALT = "5a" * 16
+
+
+def reserve(plan: str = PLAN, attempts: int = 3, **changes: object) -> Reserve:
+    values = {
+        "plan_digest": plan,
+        "study_id": "heart",
+        "attempts": attempts,
+        "noise_multiplier": 13.0,
+        "sampling_rate": 1.0,
+        "delta": 1e-5,
+        "salt": SALT,
+    }
+    return Reserve.model_validate(values | changes)
+
+
+def charge(
+    round_: int, attempt: int = 0, plan: str = PLAN, kind: str = "train", roster: str = ROSTER
+) -> Charge:
+    return Charge.model_validate(
+        {
+            "plan_digest": plan,
+            "kind": kind,
+            "round": round_,
+            "attempt": attempt,
+            "roster_hash": roster,
+            "salt": SALT,
+        }
+    )
+
+
+def settle(plan: str = PLAN) -> Settle:
+    return Settle(plan_digest=plan, salt=SALT)
+
+
+def refusal(entries: Sequence[LedgerEntry]) -> ErrorCode:
+    replay(entries[:-1])  # everything before is in order
+    with pytest.raises(CohortiumError) as refused:
+        replay(entries)
+    return refused.value.code
+
+
+# --- the rules ------------------------------------------------------------------------------
+
+
+def test_the_empty_ledger_owes_nothing() -> None:
+    assert replay([]) == LedgerState()
+    assert replay([]).charged_epsilon(delta=1e-5) == 0.0
+    assert replay([]).committed_epsilon(delta=1e-5) == 0.0
+
+
+def test_every_opened_attempt_counts() -> None:
+    state = replay([reserve(attempts=5), charge(0), charge(0, 1), charge(1)])
+    account = state.accounts[PLAN]
+    assert (account.charged, account.remaining) == (3, 2)
+
+
+REFUSED = {
+    "charge without reserve": ([charge(0)], ErrorCode.LEDGER_NOT_RESERVED),
+    "settle without reserve": ([settle()], ErrorCode.LEDGER_NOT_RESERVED),
+    "second reserve": ([reserve(), reserve()], ErrorCode.LEDGER_DUPLICATE_RESERVE),
+    "second reserve after settling": (
+        [reserve(), settle(), reserve()],
+        ErrorCode.LEDGER_DUPLICATE_RESERVE,
+    ),
+    "charge of another plan": (
+        [reserve(), charge(0, plan=OTHER_PLAN)],
+        ErrorCode.LEDGER_NOT_RESERVED,
+    ),
+    "beyond the reserve": (
+        [reserve(attempts=2), charge(0), charge(1), charge(2)],
+        ErrorCode.LEDGER_RESERVE_SPENT,
+    ),
+    "same attempt twice": ([reserve(), charge(1), charge(1)], ErrorCode.LEDGER_DUPLICATE_CHARGE),
+    "earlier round": ([reserve(), charge(1), charge(0, 5)], ErrorCode.LEDGER_OUT_OF_ORDER),
+    "earlier attempt": ([reserve(), charge(1, 2), charge(1, 1)], ErrorCode.LEDGER_OUT_OF_ORDER),
+    "charge after settling": ([reserve(), settle(), charge(0)], ErrorCode.LEDGER_SETTLED),
+    "settled twice": ([reserve(), settle(), settle()], ErrorCode.LEDGER_SETTLED),
+    "evaluation by another roster": (
+        [reserve(), charge(0, kind="evaluate"), charge(0, 1, kind="evaluate", roster=OTHER_ROSTER)],
+        ErrorCode.EVALUATION_ROSTER_CHANGED,
+    ),
+    "same evaluation twice": (
+        [reserve(), charge(0, kind="evaluate"), charge(0, kind="evaluate")],
+        ErrorCode.LEDGER_DUPLICATE_CHARGE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_entries_that_contradict_the_ledger_are_refused(name: str) -> None:
+    entries, code = REFUSED[name]
+    assert refusal(entries) is code
+
+
+def test_an_overdrawn_budget_has_its_own_class() -> None:
+    state = replay([reserve(attempts=1), charge(0)])
+    with pytest.raises(BudgetExceeded):
+        step(state, charge(1))
+
+
+def test_an_evaluation_costs_no_attempt_and_may_be_retried_by_the_same_sites() -> None:
+    entries = [reserve(attempts=1), charge(0)]
+    entries += [charge(0, attempt, kind="evaluate") for attempt in range(3)]
+    assert replay(entries).accounts[PLAN].charged == 1
+
+
+def test_kinds_are_counted_apart() -> None:
+    replay([reserve(), charge(2), charge(0, kind="evaluate"), charge(3)])
+
+
+def test_settling_frees_only_attempts_never_opened() -> None:
+    before = replay([reserve(attempts=5), charge(0), charge(0, 1)])
+    after = step(before, settle())
+    assert after.accounts[PLAN].remaining == 0
+    assert after.charged_epsilon(delta=1e-5) == before.charged_epsilon(delta=1e-5)
+    assert after.committed_epsilon(delta=1e-5) == after.charged_epsilon(delta=1e-5)
+    assert after.committed_epsilon(delta=1e-5) < before.committed_epsilon(delta=1e-5)
+
+
+def test_a_refused_entry_leaves_the_state_as_it_was() -> None:
+    state = replay([reserve(), charge(0)])
+    with pytest.raises(ProtocolError):
+        step(state, charge(0))
+    assert state == replay([reserve(), charge(0)])
+    with pytest.raises(TypeError):
+        state.accounts[PLAN] = None  # type: ignore[index]
+
+
+# --- epsilon --------------------------------------------------------------------------------
+
+
+def test_epsilon_of_a_plan_uses_its_own_scope() -> None:
+    one = replay([reserve(attempts=12)]).accounts[PLAN]
+    two = replay([reserve(attempts=12, hospitals_per_patient=2)]).accounts[PLAN]
+    assert one.epsilon_charged() == 0.0
+    assert 0.9 < one.epsilon_reserved() < 1.0
+    assert two.epsilon_reserved() > 2 * one.epsilon_reserved()
+
+
+def test_two_studies_on_the_same_patients_compose() -> None:
+    first, second = reserve(attempts=12), reserve(OTHER_PLAN, attempts=12, sampling_rate=0.5)
+    state = replay([first])
+    alone = state.committed_epsilon(delta=1e-5)
+    considered = state.committed_epsilon(delta=1e-5, also=second)
+    assert alone < considered < 2 * alone
+    assert considered == step(state, second).committed_epsilon(delta=1e-5)
+
+
+def test_the_widest_scope_holds_for_all() -> None:
+    narrow = replay([reserve(attempts=12)])
+    wide = reserve(OTHER_PLAN, attempts=1, hospitals_per_patient=2)
+    assert narrow.committed_epsilon(delta=1e-5, also=wide) > 2.0
+
+
+# --- for any entries at all -----------------------------------------------------------------
+
+ENTRY = st.one_of(
+    st.builds(reserve, st.sampled_from([PLAN, OTHER_PLAN]), st.integers(1, 4)),
+    st.builds(
+        charge,
+        st.integers(0, 3),
+        st.integers(0, 2),
+        st.sampled_from([PLAN, OTHER_PLAN]),
+        st.sampled_from(["train", "evaluate"]),
+        st.sampled_from([ROSTER, OTHER_ROSTER]),
+    ),
+    st.builds(settle, st.sampled_from([PLAN, OTHER_PLAN])),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(ENTRY, max_size=25))
+def test_replay_is_total_and_the_spent_never_decreases(entries: list[LedgerEntry]) -> None:
+    state = LedgerState()
+    for entry in entries:
+        before = {plan: account.charged for plan, account in state.accounts.items()}
+        try:
+            state = step(state, entry)
+        except CohortiumError:
+            continue  # refused: written nowhere
+        for plan, account in state.accounts.items():
+            assert before.get(plan, 0) <= account.charged <= account.reserve.attempts
+            assert account.remaining >= 0
+
+
+@given(st.lists(ENTRY, max_size=12))
+def test_replay_is_the_steps_in_order(entries: list[LedgerEntry]) -> None:
+    accepted: list[LedgerEntry] = []
+    state = LedgerState()
+    for entry in entries:
+        try:
+            state = step(state, entry)
+        except CohortiumError:
+            continue
+        accepted.append(entry)
+    assert replay(accepted) == state
+
+
+# --- the chain ------------------------------------------------------------------------------
+
+
+def test_head_follows_from_every_entry_and_its_place() -> None:
+    entries = [reserve(), charge(0), charge(1), settle()]
+    heads = [GENESIS]
+    for entry in entries:
+        heads.append(append(heads[-1], entry))
+    assert len(set(heads)) == 5
+    assert head_of(entries) == heads[-1]
+    assert head_of([entries[0], entries[2], entries[1], entries[3]]) != heads[-1]
+    assert head_of(entries[:-1]) == heads[-2]
+
+
+@pytest.mark.parametrize("salt", ["00" * 16, "5b" * 16])
+def test_salt_changes_the_head(salt: str) -> None:
+    salted = charge(0).model_copy(update={"salt": salt})
+    assert append(GENESIS, salted) != append(GENESIS, charge(0))
+
+
+@pytest.mark.parametrize("entry", [reserve(), charge(1, 2), settle()], ids=lambda e: e.entry)
+def test_entries_survive_storage(entry: LedgerEntry) -> None:
+    assert parse_entry(entry.canonical()) == entry
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        settle().canonical().replace(b"settle", b"refund"),
+        settle().canonical().replace(b'"version":1', b'"version":1,"x":1'),
+        settle().canonical().replace(b'"version":1', b'"version":2'),
+        settle().canonical().replace(b",", b", "),
+        charge(1).canonical().replace(b'"round":1', b'"round":-1'),
+        reserve().canonical().replace(b'"attempts":3', b'"attempts":0'),
+        b"\xff\xfe",
+    ],
+)
+def test_an_entry_of_another_kind_is_refused(raw: bytes) -> None:
+    with pytest.raises(ProtocolError) as refused:
+        parse_entry(raw)
+    assert refused.value.code is ErrorCode.LEDGER_ENTRY_UNKNOWN

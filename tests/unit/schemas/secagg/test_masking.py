@@ -1,0 +1,300 @@
+"""SECAGG-6, -8, -9: only the whole cohort's sum can be read, and only if nobody touched it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import ErrorCode, ProtocolError
+from schemas.secagg.coordinator import add_masked
+from schemas.secagg.field import PRIME
+from schemas.secagg.keys import Attempt, PairMask
+from schemas.secagg.masking import CohortKeys, MaskedSum, MaskedUpdate, check_sum, mask
+from schemas.secagg.quantise import QuantisedUpdate
+from tests.support.secure_sum import Consortium, summed, vectors_of
+
+LENGTH = 300
+
+
+def cohort_of(n_sites: int, *, kind: str = "train", round_: int = 3) -> dict[str, CohortKeys]:
+    """Keys of a cohort straight from hashes: the arithmetic without the handshake."""
+    names = [f"site-{i:03d}" for i in range(n_sites)]
+    attempt = Attempt("0a" * 32, kind, round_, 0, "0b" * 32, "0c" * 32)
+    label = f"{kind}/{round_}"
+    pairs: dict[str, list[PairMask]] = {name: [] for name in names}
+    for low, high in itertools.combinations(names, 2):
+        seed = hashlib.sha512(f"{label}/{low}/{high}".encode()).digest()
+        tag_mask = int.from_bytes(seed[32:48], "little") % PRIME
+        pairs[low].append(PairMask(1, seed[:32], tag_mask))
+        pairs[high].append(PairMask(-1, seed[:32], tag_mask))
+    group = hashlib.sha256(label.encode()).digest()
+    return {
+        name: CohortKeys(name, tuple(names), attempt, group, tuple(pairs[name])) for name in names
+    }
+
+
+def refusal(call: Callable[[], object]) -> ErrorCode:
+    with pytest.raises(ProtocolError) as refused:
+        call()
+    return refused.value.code
+
+
+@pytest.mark.parametrize("n_sites", [3, 4, 10, 50, 200])
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+def test_the_sum_is_exact_for_any_number_of_sites(n_sites: int, kind: str) -> None:
+    keys = cohort_of(n_sites, kind=kind)
+    vectors = vectors_of(keys, 40)
+    total = summed(keys, vectors, blind=kind == "evaluate")
+    plain = sum(vectors.values())
+    for site in list(keys)[:3]:
+        assert np.array_equal(check_sum(keys[site], total), plain)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.lists(st.integers(-(1 << 29), (1 << 29) - 1), min_size=7, max_size=7),
+        min_size=4,
+        max_size=4,
+    )
+)
+def test_the_sum_is_exact_to_the_last_bit(rows: list[list[int]]) -> None:
+    keys = cohort_of(4)
+    vectors = {site: np.array(row) for site, row in zip(keys, rows, strict=True)}
+    assert np.array_equal(check_sum(keys["site-000"], summed(keys, vectors)), np.sum(rows, axis=0))
+
+
+def test_vectors_longer_than_a_chunk_are_summed_exactly() -> None:
+    keys = cohort_of(3)
+    vectors = vectors_of(keys, 70_001)
+    assert np.array_equal(
+        check_sum(keys["site-001"], summed(keys, vectors)), sum(vectors.values())
+    )
+
+
+def test_extreme_words_survive() -> None:
+    keys = cohort_of(3)
+    edge = np.array([-(1 << 31), (1 << 31) - 1, 0])
+    vectors = dict(zip(keys, [edge, 0 * edge, 0 * edge], strict=True))
+    assert np.array_equal(check_sum(keys["site-000"], summed(keys, vectors)), edge)
+
+
+# --- what an attacker sees ------------------------------------------------------------------
+
+
+def test_one_update_looks_random_whatever_it_hides() -> None:
+    keys = cohort_of(3)
+    words = mask(keys["site-000"], np.zeros(200_000, dtype=np.int64)).words
+    counts = np.bincount(words >> 24, minlength=256)
+    chi_squared = float(((counts - len(words) / 256) ** 2).sum() / (len(words) / 256))
+    assert 170 < chi_squared < 360  # 255 degrees of freedom, 4.5 standard deviations
+
+
+def test_an_incomplete_sum_shows_nothing() -> None:
+    keys = cohort_of(4)
+    vectors = vectors_of(keys, LENGTH)
+    uploads = {site: mask(keys[site], vectors[site]) for site in keys}
+    partial = sum(uploads[site].words.astype(np.int64) for site in list(keys)[:3])
+    plain = sum(vectors[site] for site in list(keys)[:3])
+    assert (partial % 2**32 == plain % 2**32).sum() <= 1
+
+
+def test_two_attempts_share_no_mask() -> None:
+    zeros = np.zeros(LENGTH, dtype=np.int64)
+    first = mask(cohort_of(3, round_=1)["site-000"], zeros).words
+    second = mask(cohort_of(3, round_=2)["site-000"], zeros).words
+    assert (first == second).sum() <= 1
+
+
+def test_a_second_vector_under_the_same_masks_is_refused() -> None:
+    keys = cohort_of(3)["site-000"]
+    vector = np.arange(LENGTH)
+    mask(keys, vector)
+    assert refusal(lambda: mask(keys, vector)) is ErrorCode.SECRETS_SPENT
+
+
+def test_a_blind_sum_shows_the_coordinator_nothing() -> None:
+    keys = cohort_of(4, kind="evaluate")
+    vectors = vectors_of(keys, LENGTH, bound=20)
+    total = summed(keys, vectors, blind=True)
+    plain = sum(vectors.values())
+    assert (total.words == plain.astype(np.uint32)).sum() <= 1
+    assert np.array_equal(check_sum(keys["site-002"], total), plain)
+
+
+def test_the_tag_of_a_blind_sum_depends_on_the_offset() -> None:
+    """Two sums with the same ⟨a, S⟩ cannot be told apart by T: b differs between attempts."""
+    tags = set()
+    for round_ in range(5):
+        keys = cohort_of(3, kind="evaluate", round_=round_)
+        zeros = {site: np.zeros(5, dtype=np.int64) for site in keys}
+        tags.add(summed(keys, zeros, blind=True).tag)
+    assert len(tags) == 5 and 0 not in tags
+
+
+@pytest.mark.parametrize(("kind", "blind"), [("train", True), ("evaluate", False)])
+def test_kind_and_blinding_must_agree(kind: str, blind: bool) -> None:
+    keys = cohort_of(3, kind=kind)["site-000"]
+    code = refusal(lambda: mask(keys, np.arange(5), blind=blind))
+    assert code is ErrorCode.COHORT_KIND_MISMATCH
+
+
+# --- what a coordinator may try -------------------------------------------------------------
+
+Forge = Callable[[MaskedSum], MaskedSum]
+ONE = np.uint32(1)
+
+
+def _at(words: np.ndarray, position: int, change: int) -> np.ndarray:
+    changed = words.astype(np.int64)
+    changed[position] += change
+    return changed.astype(np.uint32)
+
+
+FORGERIES: dict[str, Forge] = {
+    "zeroed": lambda s: MaskedSum(0 * s.words, 0),
+    "zeroed, tag kept": lambda s: MaskedSum(0 * s.words, s.tag),
+    "negated": lambda s: MaskedSum((-s.words.astype(np.int64)).astype(np.uint32), -s.tag % PRIME),
+    "doubled": lambda s: MaskedSum(s.words * np.uint32(2), 2 * s.tag % PRIME),
+    "halved": lambda s: MaskedSum(s.words >> ONE, s.tag * pow(2, -1, PRIME) % PRIME),
+    "shifted everywhere": lambda s: MaskedSum(s.words + ONE, s.tag),
+    "first word plus one": lambda s: MaskedSum(_at(s.words, 0, 1), s.tag),
+    "last word minus one": lambda s: MaskedSum(_at(s.words, -1, -1), s.tag),
+    "top bit of one word": lambda s: MaskedSum(_at(s.words, 5, 1 << 31), s.tag),
+    "two words exchanged": lambda s: MaskedSum(np.r_[s.words[1], s.words[0], s.words[2:]], s.tag),
+    "reversed": lambda s: MaskedSum(s.words[::-1].copy(), s.tag),
+    "tag plus one": lambda s: MaskedSum(s.words, (s.tag + 1) % PRIME),
+    "padded with a zero": lambda s: MaskedSum(np.r_[s.words, np.uint32(0)], s.tag),
+    "cut by a zero": lambda s: MaskedSum(s.words[:-1].copy(), s.tag),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+def test_an_altered_sum_is_refused(name: str, kind: str) -> None:
+    keys = cohort_of(4, kind=kind)
+    vectors = vectors_of(keys, LENGTH)
+    for vector in vectors.values():
+        vector[-1] = 0  # so that cutting the last word leaves an honest-looking sum
+    honest = summed(keys, vectors, blind=kind == "evaluate")
+    for member in keys.values():
+        assert refusal(lambda m=member: check_sum(m, FORGERIES[name](honest))) is (
+            ErrorCode.SUM_ALTERED
+        )
+
+
+@pytest.mark.parametrize("position", [0, 17, LENGTH - 1])
+@pytest.mark.parametrize("bit", [0, 7, 31])
+def test_any_flipped_bit_is_noticed(position: int, bit: int) -> None:
+    keys = cohort_of(3)
+    honest = summed(keys, vectors_of(keys, LENGTH))
+    words = honest.words.copy()
+    words[position] ^= np.uint32(1 << bit)
+    assert refusal(lambda: check_sum(keys["site-001"], MaskedSum(words, honest.tag))) is (
+        ErrorCode.SUM_ALTERED
+    )
+
+
+def test_the_sum_of_another_round_is_refused() -> None:
+    old, new = cohort_of(4, round_=1), cohort_of(4, round_=2)
+    vectors = vectors_of(old, LENGTH)
+    yesterday = summed(old, vectors)
+    summed(new, vectors)
+    assert refusal(lambda: check_sum(new["site-000"], yesterday)) is ErrorCode.SUM_ALTERED
+
+
+def test_one_upload_counted_twice_is_refused() -> None:
+    keys = cohort_of(3)
+    vectors = vectors_of(keys, LENGTH)
+    uploads = {site: mask(keys[site], vectors[site]) for site in keys}
+    doubled = add_masked(uploads | {"site-002": uploads["site-001"]}, tuple(keys))
+    assert refusal(lambda: check_sum(keys["site-000"], doubled)) is ErrorCode.SUM_ALTERED
+
+
+def test_the_coordinators_own_addition_is_refused() -> None:
+    """It may add what it likes to the words; it has no tag for it."""
+    keys = cohort_of(3)
+    vectors = vectors_of(keys, LENGTH)
+    uploads = {site: mask(keys[site], vectors[site]) for site in keys}
+    poison = MaskedUpdate(uploads["site-000"].words + np.uint32(1000), uploads["site-000"].tag)
+    total = add_masked(uploads | {"site-000": poison}, tuple(keys))
+    assert refusal(lambda: check_sum(keys["site-002"], total)) is ErrorCode.SUM_ALTERED
+
+
+def test_a_sum_that_wrapped_is_refused() -> None:
+    keys = cohort_of(3)
+    vectors = {site: np.array([(1 << 31) - 1, 5]) for site in keys}
+    assert refusal(lambda: check_sum(keys["site-000"], summed(keys, vectors))) is (
+        ErrorCode.SUM_ALTERED
+    )
+
+
+@pytest.mark.parametrize("tag", [-1, PRIME, PRIME + 5])
+def test_a_tag_that_is_no_field_element_is_malformed(tag: int) -> None:
+    keys = cohort_of(3)
+    honest = summed(keys, vectors_of(keys, 5))
+    code = refusal(lambda: check_sum(keys["site-000"], MaskedSum(honest.words, tag)))
+    assert code is ErrorCode.SUM_MALFORMED
+
+
+def test_a_sum_of_another_shape_is_malformed() -> None:
+    keys = cohort_of(3)["site-000"]
+    flat = MaskedSum(np.zeros((2, 2), dtype=np.uint32), 0)
+    assert refusal(lambda: check_sum(keys, flat)) is ErrorCode.SUM_MALFORMED
+
+
+# --- care of the secrets --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [1 << 31, -(1 << 31) - 1, 1 << 62])
+def test_numbers_beyond_a_word_are_refused_before_masks_are_spent(value: int) -> None:
+    keys = cohort_of(3)["site-000"]
+    assert refusal(lambda: mask(keys, np.array([0, value]))) is ErrorCode.VECTOR_OUT_OF_RANGE
+    mask(keys, np.array([0, 1]))
+
+
+@pytest.mark.parametrize(
+    "vector", [np.zeros((2, 2), dtype=np.int64), np.zeros(3), np.zeros(0, dtype=np.int64)]
+)
+def test_what_is_not_a_vector_of_integers_is_refused(vector: np.ndarray) -> None:
+    keys = cohort_of(3)["site-000"]
+    assert refusal(lambda: mask(keys, vector)) is ErrorCode.VECTOR_SHAPE
+
+
+def test_erased_keys_do_nothing() -> None:
+    keys = cohort_of(3)
+    total = summed(keys, vectors_of(keys, 5))
+    keys["site-000"].erase()
+    assert refusal(lambda: check_sum(keys["site-000"], total)) is ErrorCode.SECRETS_SPENT
+    assert refusal(lambda: mask(keys["site-000"], np.arange(5))) is ErrorCode.SECRETS_SPENT
+
+
+def test_inputs_are_left_as_they_came() -> None:
+    keys = cohort_of(3, kind="evaluate")
+    vectors = vectors_of(keys, 5)
+    before = {site: vector.copy() for site, vector in vectors.items()}
+    total = summed(keys, vectors, blind=True)
+    words = total.words.copy()
+    check_sum(keys["site-000"], total)
+    assert all(np.array_equal(vectors[site], before[site]) for site in keys)
+    assert np.array_equal(total.words, words)
+
+
+def test_a_quantised_update_is_masked_as_its_values() -> None:
+    keys = cohort_of(3)
+    vectors = vectors_of(keys, 5)
+    uploads = {site: mask(keys[site], QuantisedUpdate(vectors[site])) for site in keys}
+    got = check_sum(keys["site-000"], add_masked(uploads, tuple(keys)))
+    assert np.array_equal(got, sum(vectors.values()))
+
+
+def test_secrets_do_not_show_in_a_traceback() -> None:
+    keys = Consortium.of(3).keys()["site-1"]
+    text = repr(keys) + repr(keys.spend_pair_masks())
+    assert keys.group().hex() not in text and "stream_key" not in text

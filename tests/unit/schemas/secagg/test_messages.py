@@ -1,0 +1,70 @@
+"""SECAGG-3: a READY is strict, and a cohort's transcript changes with any of its bits."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.canonical import parse
+from schemas.errors import ErrorCode, ProtocolError
+from schemas.limits import MAX_READY_BYTES, MAX_SITES
+from schemas.secagg.messages import Ready, SignedReady, roster_hash, transcript_hash
+from tests.support.secure_sum import Consortium
+
+
+@pytest.fixture(scope="module")
+def issued() -> list[SignedReady]:
+    consortium = Consortium.of(4)
+    return [signed for signed, _ in consortium.issue_all().values()]
+
+
+def test_ready_survives_the_wire(issued: list[SignedReady]) -> None:
+    raw = issued[0].canonical()
+    assert parse(SignedReady, raw, max_bytes=MAX_READY_BYTES) == issued[0]
+
+
+def test_the_header_is_the_ready_without_its_shares(issued: list[SignedReady]) -> None:
+    ready = issued[0].ready
+    assert ready.header().model_dump() == ready.model_dump(exclude={"group_shares"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        (b'"round":3', b'"round":3,"sample_count":12', ErrorCode.FIELD_UNKNOWN),
+        (b'"round":3', b'"round":-1', ErrorCode.FIELD_INVALID),
+        (b'"round":3', b'"round":"3"', ErrorCode.FIELD_INVALID),
+        (b'"kind":"train"', b'"kind":"tune"', ErrorCode.FIELD_INVALID),
+        (b'"version":1', b'"version":2', ErrorCode.VERSION_UNKNOWN),
+        (b'"ledger_head":"ef', b'"ledger_head":"EF', ErrorCode.FIELD_INVALID),
+    ],
+)
+def test_bad_fields_are_refused(
+    issued: list[SignedReady], old: bytes, new: bytes, code: ErrorCode
+) -> None:
+    raw = issued[0].canonical().replace(old, new)
+    with pytest.raises(ProtocolError) as refused:
+        parse(SignedReady, raw, max_bytes=MAX_READY_BYTES)
+    assert refused.value.code is code
+
+
+def test_more_shares_than_sites_are_refused(issued: list[SignedReady]) -> None:
+    shares = {f"site-{i}": "00" * 48 for i in range(MAX_SITES + 1)}
+    with pytest.raises(ValueError, match="at most"):
+        Ready(**(issued[0].ready.model_dump() | {"group_shares": shares}))
+
+
+def test_transcript_does_not_depend_on_order(issued: list[SignedReady]) -> None:
+    assert transcript_hash(issued) == transcript_hash(issued[::-1])
+
+
+def test_transcript_changes_with_every_member_and_signature(issued: list[SignedReady]) -> None:
+    whole = transcript_hash(issued)
+    assert transcript_hash(issued[:3]) != whole
+    forged = issued[0].model_copy(update={"signature": "00" * 64})
+    assert transcript_hash([forged, *issued[1:]]) != whole
+
+
+def test_roster_hash_stands_for_a_set() -> None:
+    assert roster_hash(["site-2", "site-1"]) == roster_hash(["site-1", "site-2"])
+    assert roster_hash(["site-1"]) != roster_hash(["site-1", "site-2"])
+    assert roster_hash(["ab", "c"]) != roster_hash(["a", "bc"])

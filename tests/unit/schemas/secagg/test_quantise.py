@@ -1,0 +1,144 @@
+"""PRIVACY-2: no patient weighs more than the clip, as integers, for any input at all."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.secagg.quantise import (
+    ClippedUpdate,
+    clip_patients,
+    integer_gradient_sum,
+    quantise,
+)
+
+ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True, width=64)
+CLIP = st.floats(min_value=1e-6, max_value=1e6)
+INTEGER_CLIP = st.integers(1, 1 << 30)
+
+
+def norm_squared(vector: np.ndarray) -> int:
+    return sum(int(v) * int(v) for v in vector)
+
+
+@settings(max_examples=400)
+@given(st.lists(ANY_FLOAT, min_size=1, max_size=12), CLIP, INTEGER_CLIP)
+def test_one_patient_never_exceeds_the_integer_clip(
+    values: list[float], clip: float, integer_clip: int
+) -> None:
+    got = integer_gradient_sum(np.array([values]), clip, integer_clip)
+    assert norm_squared(got) <= integer_clip**2
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.integers(-(1 << 20), 1 << 20), min_size=2, max_size=6),
+    st.integers(-3, 3),
+    st.integers(8, 1 << 30),
+)
+def test_vectors_an_ulp_around_the_sphere_never_exceed_it(
+    direction: list[int], ulps: int, integer_clip: int
+) -> None:
+    row = np.array([direction], dtype=np.float64)
+    length = np.linalg.norm(row)
+    if length:
+        row *= integer_clip / length
+    for _ in range(abs(ulps)):
+        row = np.nextafter(row, math.inf if ulps > 0 else 0.0)
+    assert norm_squared(integer_gradient_sum(row, float(integer_clip), integer_clip)) <= (
+        integer_clip**2
+    )
+
+
+@pytest.mark.parametrize("excess", [2**-45, 2**-28, 2**-22])
+def test_rounding_outside_the_sphere_is_stepped_back(excess: float) -> None:
+    """Far more than float64 ever leaves: the integers of 3-4-5 come out too long."""
+    row = np.array([[3.0, 4.0]]) * (1 + excess)
+    naive = np.trunc(row / 5.0 * (5 << 27)).astype(np.int64)[0]
+    got = quantise(ClippedUpdate(row, 5.0), 5 << 27).values
+    assert norm_squared(got) <= (5 << 27) ** 2
+    assert np.abs(got - naive).max() <= 1 + 2 * excess * (5 << 27)
+    assert excess < 2**-40 or norm_squared(naive) > (5 << 27) ** 2  # the guard had work to do
+
+
+@given(
+    st.lists(st.lists(ANY_FLOAT, min_size=3, max_size=3), min_size=1, max_size=6), INTEGER_CLIP
+)
+def test_leaving_one_patient_out_changes_the_sum_by_at_most_the_clip(
+    rows: list[list[float]], integer_clip: int
+) -> None:
+    every = np.array(rows)
+    change = integer_gradient_sum(every, 1.0, integer_clip) - integer_gradient_sum(
+        every[1:], 1.0, integer_clip
+    )
+    assert norm_squared(change) <= integer_clip**2
+
+
+def test_a_thousand_adversarial_patients() -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(1000, 64)) * 10.0 ** rng.integers(-300, 300, size=(1000, 1))
+    rows[::7, 3] = np.inf
+    rows[::11, 5] = np.nan
+    rows[::13] = 1e308
+    integer_clip = 1 << 18
+    for row in rows:
+        assert norm_squared(integer_gradient_sum(row[None], 0.7, integer_clip)) <= integer_clip**2
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_a_gradient_that_is_not_finite_counts_as_zero(bad: float) -> None:
+    rows = np.array([[0.5, 0.5], [bad, 0.1]])
+    alone = integer_gradient_sum(rows[:1], 1.0, 1000)
+    assert np.array_equal(integer_gradient_sum(rows, 1.0, 1000), alone)
+
+
+def test_short_vectors_keep_their_length_and_long_ones_their_direction() -> None:
+    got = clip_patients(np.array([[0.3, 0.4], [30.0, 40.0], [3e307, 4e307]]), 1.0).rows
+    assert got == pytest.approx(np.array([[0.3, 0.4], [0.6, 0.8], [0.6, 0.8]]), rel=1e-12)
+
+
+def test_truncation_is_toward_zero() -> None:
+    got = integer_gradient_sum(np.array([[0.19, -0.19]]), 1.0, 10)
+    assert got.tolist() == [1, -1]
+
+
+def test_subnormal_values_are_zero_on_the_grid() -> None:
+    assert integer_gradient_sum(np.array([[5e-324, 1.0]]), 1.0, 10).tolist() == [0, 10]
+
+
+def test_the_sum_is_that_of_the_patients() -> None:
+    rows = np.random.default_rng(2).normal(size=(50, 7))
+    singly = sum(integer_gradient_sum(row[None], 1.0, 1 << 18) for row in rows)
+    assert np.array_equal(integer_gradient_sum(rows, 1.0, 1 << 18), singly)
+
+
+def test_nobody_gives_zeros() -> None:
+    assert integer_gradient_sum(np.empty((0, 3)), 1.0, 1000).tolist() == [0, 0, 0]
+
+
+def test_the_caller_keeps_its_gradients() -> None:
+    rows = np.array([[3.0, 4.0]])
+    clip_patients(rows, 1.0)
+    assert rows.tolist() == [[3.0, 4.0]]
+
+
+@pytest.mark.parametrize("clip", [0.0, -1.0, math.inf, math.nan])
+def test_a_clip_that_is_none_is_refused(clip: float) -> None:
+    with pytest.raises(ValueError, match="clip"):
+        clip_patients(np.ones((1, 2)), clip)
+
+
+@pytest.mark.parametrize("integer_clip", [0, -5, (1 << 30) + 1])
+def test_an_integer_clip_out_of_range_is_refused(integer_clip: int) -> None:
+    with pytest.raises(ValueError, match="integer clip"):
+        integer_gradient_sum(np.ones((1, 2)), 1.0, integer_clip)
+
+
+@pytest.mark.parametrize("row", [[2.0, 0.0], [math.nan, 0.0], [math.inf, 0.0]])
+def test_rows_that_were_never_clipped_are_refused(row: list[float]) -> None:
+    with pytest.raises(ValueError, match="longer"):
+        quantise(ClippedUpdate(np.array([row]), 1.0), 1000)

@@ -1,0 +1,85 @@
+"""Do the sites' counts add up to the same vector however patients are spread over sites?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.evaluation import bin_index
+from schemas.governance.study import Architecture
+from site_node.cohort.features import Features
+from site_node.training.evaluate import evaluation_vector, patient_logits
+from tests.support.factories import make_plan
+from tests.support.learning import plan_for, random_features
+
+PLAN = plan_for("logistic")
+WEIGHTS = np.array([1.5, -2.0, 0.7, 0.3, -0.4])
+
+
+def part(features: Features, patients: np.ndarray) -> Features:
+    """Some patients of a site, renumbered."""
+    rows = np.isin(features.patient, patients)
+    return Features(
+        x=features.x[rows],
+        y=features.y[rows],
+        patient=np.searchsorted(patients, features.patient[rows]),
+        patients=len(patients),
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=30, max_size=30))
+def test_any_partition_of_patients_gives_the_same_sum(sites: list[int]) -> None:
+    features = random_features(PLAN, [1] * 30)
+    whole = evaluation_vector(PLAN, WEIGHTS, features)
+    parts = [part(features, np.flatnonzero(np.array(sites) == site)) for site in range(4)]
+    assert sum(evaluation_vector(PLAN, WEIGHTS, p) for p in parts).tolist() == whole.tolist()
+
+
+def test_counts_agree_with_a_plain_loop() -> None:
+    features = random_features(PLAN, [1] * 50)
+    vector = evaluation_vector(PLAN, WEIGHTS, features)
+    expected = np.zeros(204, dtype=np.int64)
+    for x, y in zip(features.x, features.y, strict=True):
+        logit = float(x.astype(np.float64) @ WEIGHTS[:4] + WEIGHTS[4])
+        place = int(bin_index(np.array([logit]), 100)[0])
+        expected[place if y else 100 + place] += 1
+        expected[200 + {(1, 1): 0, (1, 0): 1, (0, 0): 2, (0, 1): 3}[int(logit >= 0), int(y)]] += 1
+    assert vector.tolist() == expected.tolist()
+    assert vector.dtype == np.int64
+
+
+def test_totals_of_histograms_and_cells_agree() -> None:
+    vector = evaluation_vector(PLAN, WEIGHTS, random_features(PLAN, [1] * 60))
+    assert vector[:100].sum() == vector[200] + vector[203]
+    assert vector[100:200].sum() == vector[201] + vector[202]
+    assert vector[:200].sum() == 60
+
+
+def test_threshold_is_the_plans() -> None:
+    strict, _ = make_plan(evaluation={"threshold": 0.9})
+    features = random_features(PLAN, [1] * 60)
+    loose = evaluation_vector(PLAN, WEIGHTS, features)
+    tight = evaluation_vector(strict, WEIGHTS, features)
+    assert tight[200] + tight[201] < loose[200] + loose[201]
+    logits = patient_logits(PLAN, WEIGHTS, features)
+    assert tight[200] + tight[201] == (logits >= np.log(9)).sum()
+
+
+def test_patient_with_several_rows_counts_once_at_the_mean() -> None:
+    features = random_features(PLAN, [3, 1, 2])
+    logits = patient_logits(PLAN, WEIGHTS, features)
+    rows = features.x.astype(np.float64) @ WEIGHTS[:4] + WEIGHTS[4]
+    np.testing.assert_allclose(logits, [rows[:3].mean(), rows[3], rows[4:].mean()], rtol=1e-5)
+    assert evaluation_vector(PLAN, WEIGHTS, features)[:200].sum() == 3
+
+
+@pytest.mark.parametrize("architecture", list(Architecture))
+def test_site_without_test_patients_adds_zeros(architecture: str) -> None:
+    plan = plan_for(architecture)
+    vector = evaluation_vector(
+        plan, np.zeros(plan.model.parameters), random_features(plan, [])
+    )
+    assert vector.tolist() == [0] * 204
