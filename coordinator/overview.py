@@ -37,6 +37,7 @@ _STATE_WORDS: Final[Mapping[StudyState, str]] = {
 }
 _OWN_REASONS: Final = {
     "waiting.answer": "It was asked and has not answered yet.",
+    "stop.steward": "Its data steward stopped the study.",
     "approval.awaited": "Its data steward has not answered the plan yet.",
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -42,6 +42,10 @@ _METHODS = (
     ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
 )
 _TEXT_VRS = frozenset(["PN", "LO", "SH", "LT", "ST", "UT", "UC", "DA", "DT", "UI", "UR", "AE"])
+# PS3.3 terms that a removed description may share with a kept attribute; they name nobody.
+_DEFINED_TERMS = frozenset(
+    ["ORIGINAL", "DERIVED", "PRIMARY", "SECONDARY", "MONOCHROME2", "ABDOMEN", "PELVIS", "EXTREMITY"]
+)
 _PRINTABLE = re.compile(rb"[\x20-\x7e\x80-\xff]{6,}")
 _MAX_DEPTH = 16
 
@@ -71,7 +75,6 @@ class _Walk:
 
     patient: str
     removed: set[str] = field(default_factory=set)
-    kept: set[str] = field(default_factory=set)
 
 
 class DicomDeidentifier:
@@ -171,8 +174,6 @@ class DicomDeidentifier:
             return DataElement(tag, vr, DicomSequence(items))
         match action.kind:
             case Kind.KEEP:
-                if vr in _TEXT_VRS or vr in ("CS", "IS", "DS"):
-                    walk.kept.update(_texts(value))
                 return DataElement(tag, vr, value)
             case Kind.EMPTY:
                 new: object = ""
@@ -230,7 +231,7 @@ def _needles(source: FileDataset, raw: bytes, walk: _Walk) -> set[str]:
         if element.keyword not in ("TransferSyntaxUID", "MediaStorageSOPClassUID"):
             _gather(element, needles, 0)
     needles |= {match.group().decode("latin-1") for match in _PRINTABLE.finditer(raw[:128])}
-    return {n for n in needles if n not in walk.kept and not n.startswith("1.2.840.10008.")}
+    return {n for n in needles - _DEFINED_TERMS if not n.startswith("1.2.840.10008.")}
 
 
 def _variants(text: str) -> Iterator[str]:
@@ -321,16 +322,22 @@ def pixel_plane(image: CleanImage, rows: int, columns: int) -> bytes:
             size (DICOM_SHAPE).
     """
     dataset = image.dataset
-    form: Sequence[object] = (
-        dataset.get("SamplesPerPixel"), dataset.get("PhotometricInterpretation"),
-        dataset.get("BitsAllocated"), dataset.get("BitsStored"),
-        dataset.get("PixelRepresentation"), int(dataset.get("NumberOfFrames") or 1),
-    )  # fmt: skip
-    if tuple(form) != (1, "MONOCHROME2", 8, 8, 0, 1):
+    form = tuple(
+        str(dataset.get(keyword) or default)
+        for keyword, default in (
+            ("SamplesPerPixel", ""),
+            ("PhotometricInterpretation", ""),
+            ("BitsAllocated", ""),
+            ("BitsStored", ""),
+            ("PixelRepresentation", "0"),
+            ("NumberOfFrames", "1"),
+        )
+    )
+    pixels = dataset.get("PixelData")
+    if form != ("1", "MONOCHROME2", "8", "8", "0", "1") or not isinstance(pixels, bytes):
         raise DeidRefusal(ErrorCode.DICOM_PIXELS_UNSUPPORTED)
     if (dataset.get("Rows"), dataset.get("Columns")) != (rows, columns):
         raise DeidRefusal(ErrorCode.DICOM_SHAPE)
-    pixels = bytes(dataset.PixelData)
     size = rows * columns
     if len(pixels) != size + size % 2:
         raise DeidRefusal(ErrorCode.DICOM_PIXELS_UNSUPPORTED)

@@ -81,7 +81,12 @@ def _control(index: NeedleIndex, root: Path, needles: list[str]) -> bool:
     spaced = " ".join("".join(c for c in number if c.isdigit()))
     planted = root / "positive-control.log"
     found = True
-    for text, encoding in ((name, "utf-8"), (name, "cp949"), (name, "utf-16-le"), (spaced, "ascii")):
+    for text, encoding in (
+        (name, "utf-8"),
+        (name, "cp949"),
+        (name, "utf-16-le"),
+        (spaced, "ascii"),
+    ):
         try:
             planted.write_bytes(b"x" * 1000 + text.encode(encoding) + b"y" * 1000)
         except UnicodeEncodeError:

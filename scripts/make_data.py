@@ -50,10 +50,16 @@ class Planted:
 
     def add_person(self, site: str, study: str, person: Person) -> None:
         """Note all that identifies one invented person."""
-        self.add(site, study, "name", person.hangul, person.hanja, person.latin)
+        for name in (person.hangul, person.hanja):
+            self.add(site, study, "name", name, name.replace("^", ""))
+        self.add(site, study, "name", person.latin, person.latin.replace("^", " "))
         self.add(site, study, "rrn", person.rrn)
         self.add(site, study, "chart", person.chart)
         self.add(site, study, "phone", person.phone)
+
+    def add_day(self, site: str, study: str, day: date) -> None:
+        """Note a date in the two ways hospital systems write it."""
+        self.add(site, study, "date", f"{day:%Y%m%d}", day.isoformat())
 
     def write(self, path: Path) -> int:
         """Write the list; gives its length."""
@@ -119,7 +125,7 @@ def _heart_identity(
         doctor=doctor,
     )  # fmt: skip
     planted.add_person(site, "heart", person)
-    planted.add(site, "heart", "date", visit.isoformat())
+    planted.add_day(site, "heart", visit)
     planted.add(site, "heart", "note", note)
     planted.add(site, "heart", "staff", doctor)
     return name, latin, person.rrn, person.chart, person.phone, visit.isoformat(), note
@@ -131,8 +137,8 @@ def make_cxr(out: Path, planted: Planted, limit: int | None = None) -> dict[str,
 
     from scripts.synthetic_dicom import DicomWriter
 
-    archive = np.load(DATA / "pneumoniamnist" / "pneumoniamnist.npz")
-    images = {split: archive[f"{split}_images"] for split in ("train", "test")}
+    with np.load(DATA / "pneumoniamnist" / "pneumoniamnist.npz") as archive:
+        images = {split: archive[f"{split}_images"] for split in ("train", "test")}
     patients = json.loads((DATA / "pneumoniamnist" / "patients.json").read_text(encoding="ascii"))
     counts: dict[str, int] = {}
     for number, site in enumerate(SITES, start=1):
@@ -147,7 +153,7 @@ def make_cxr(out: Path, planted: Planted, limit: int | None = None) -> dict[str,
                 born=born, male=people.random.random() < 0.5, prefix="EFGH"[number - 1]
             )
             planted.add_person(site, "cxr", person)
-            planted.add(site, "cxr", "date", f"{born:%Y%m%d}")
+            planted.add_day(site, "cxr", born)
             for index in group:
                 accession, raw = writer.image(person, images[split][index])
                 name = f"{person.chart}_{accession}.dcm"

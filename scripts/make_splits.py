@@ -28,7 +28,8 @@ MULTI_WEIGHTS = (45, 22, 12, 8, 5, 3, 2, 2, 1)
 
 def patients(archive: Path) -> dict[str, dict[str, list[list[object]]]]:
     """Give {site: {split: [[label, [image index, …]], …]}}."""
-    data = np.load(archive)
+    with np.load(archive) as file:
+        data = dict(file)  # decompressed once
     generator = random.Random(SEED)
     sites: dict[str, dict[str, list[list[object]]]] = {s: {"train": [], "test": []} for s in SITES}
     for split in ("train", "test"):

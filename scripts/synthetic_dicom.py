@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import date
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian
 
 from scripts.synthetic_people import People, Person
@@ -61,9 +62,11 @@ class DicomWriter:
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
         meta.SourceApplicationEntityTitle = f"ER_{person.chart}"
         preamble = person.latin.encode("ascii")[:64].ljust(128, b"\x00")
-        out = FileDataset("", dataset, file_meta=meta, preamble=preamble)
-        buffer = BytesIO()
-        out.save_as(buffer, enforce_file_format=True, implicit_vr=False, little_endian=True)
+        buffer = DicomBytesIO()
+        buffer.is_little_endian, buffer.is_implicit_VR = True, False
+        buffer.write(preamble + b"DICM")
+        write_file_meta_info(buffer, meta, enforce_standard=True)
+        write_dataset(buffer, dataset)
         return accession, buffer.getvalue()
 
     def _note(
@@ -73,7 +76,7 @@ class DicomWriter:
         add = self._planted.add
         add(self._site, "cxr", "accession", accession)
         add(self._site, "cxr", "uid", study, series, instance)
-        add(self._site, "cxr", "date", f"{day:%Y%m%d}")
+        self._planted.add_day(self._site, "cxr", day)
         add(self._site, "cxr", "note", comment)
         add(self._site, "cxr", "address", person.address)
 

@@ -27,7 +27,6 @@ class ServiceSettings(_Section):
 
     pull_seconds: float = Field(default=2.0, ge=0.05, le=600)
     restart_seconds: float = Field(default=2.0, ge=0.1, le=600)
-    refused_restart_seconds: float = Field(default=65.0, ge=61, le=3600)
     task_deadline_seconds: float = Field(default=120.0, ge=1, le=3600)
     stop_grace_seconds: float = Field(default=10.0, ge=1, le=120)
     health_seconds: float = Field(default=2.0, ge=0.1, le=60)

@@ -100,6 +100,9 @@ class Courier:
             except CohortiumError as error:
                 event("courier.failed", code=error.code.value)
                 pause = min(2 * pause, _MAX_BACKOFF_SECONDS)
+            except Exception as error:  # noqa: BLE001 - the task's edge: it must not end silently
+                event("courier.failed", code="internal.unexpected", kind=type(error).__name__)
+                pause = min(2 * pause, _MAX_BACKOFF_SECONDS)
             await asyncio.sleep(pause)
 
     async def carry_once(self, calls: DocumentCalls) -> int:

@@ -1,8 +1,8 @@
 """How do the processes of a hospital stay up together, and end together?
 
 Three children: the gateway (the only one with a route out), the stock SuperNode, and our executor.
-A child that ends is started again; a SuperNode that was refused waits more than a minute, because
-Flower believes its predecessor alive that long.
+A child that ends is started again; a SuperNode that was refused waits longer, because Flower may
+still believe its predecessor online.
 """
 
 from __future__ import annotations
@@ -113,6 +113,7 @@ class Service:
             InternalError: AUDIT_UNAVAILABLE.
         """
         read_enrolment(self.site)
+        os.umask(0o077)  # logs and sockets of every child are this user's only
         state = self.site.folders.state
         with (state / LOCK).open("ab") as lock:
             _lock(lock)
@@ -162,9 +163,7 @@ class Service:
             return min(times.restart_seconds * 2.0 ** max(0, quick_ends - 1), _MAX_RESTART_SECONDS)
 
         def refused(status: int, lived: float, _quick_ends: int) -> float:
-            pause = restart_delay_seconds(status, lived)
-            killed = status < 0  # a killed SuperNode did not sign off; Flower still counts it
-            return max(pause, times.refused_restart_seconds) if killed or pause > 60 else pause
+            return restart_delay_seconds(status, lived)
 
         self.children = [
             Child("gateway", own("site_node.gateway_main", "gateway", gateway_port),
@@ -211,7 +210,9 @@ class Service:
         """Write process ids and health for ``status``, the demo and a monitoring system."""
         folder = self.site.folders.state
         running = {
-            child.name: child.process.pid for child in self.children if child.process is not None
+            child.name: child.process.pid
+            for child in self.children
+            if child.process is not None and child.process.returncode is None
         }
         _write_json(folder / PIDS, {"service": os.getpid(), **running})
         processes = {

@@ -13,13 +13,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from coordinator.api.problems import Edge, problem, read_limited
+from coordinator.api.problems import Edge, problem, read_limited, unexpected
 from coordinator.db import Database
 from coordinator.enrolment import Authority, Enrolment, IssueCertificate, RegisterNode
 from coordinator.overview import Overview
 from coordinator.studies import Studies
 from schemas.canonical import Document, parse
-from schemas.errors import ErrorCode, ProtocolError, TransportError
+from schemas.errors import CohortiumError, ErrorCode, ProtocolError, TransportError
 from schemas.limits import MAX_ENROLMENT_BYTES
 from schemas.signing import SignedDocument
 
@@ -56,6 +56,14 @@ def make_app(desk: Desk) -> ASGIApp:
     def token(request: Request) -> str:
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
         return value if scheme.lower() == "bearer" else ""
+
+    @app.exception_handler(CohortiumError)
+    def refused(_request: Request, error: CohortiumError) -> Response:
+        return problem(error)
+
+    @app.exception_handler(Exception)
+    def failed(_request: Request, _error: Exception) -> Response:
+        return problem(unexpected())  # the exception goes on to `Edge`, which logs its type
 
     @app.exception_handler(HTTPException)
     def no_such_path(_request: Request, _error: HTTPException) -> Response:

@@ -70,6 +70,11 @@ def problem(error: CohortiumError) -> Response:
     return Response(json.dumps(body), status_code=status, media_type="application/problem+json")
 
 
+def unexpected() -> InternalError:
+    """Return the one answer to whatever nobody foresaw."""
+    return InternalError(ErrorCode.INTERNAL_UNEXPECTED, "Something went wrong at the coordinator.")
+
+
 class Edge:
     """The one place where anything unexpected in a request ends; its text stays here."""
 
@@ -96,10 +101,7 @@ class Edge:
         except Exception as error:  # noqa: BLE001 - the process edge of every HTTP request
             get_logger().error("request.failed", code=type(error).__name__)
             if not started:
-                unexpected = InternalError(
-                    ErrorCode.INTERNAL_UNEXPECTED, "Something went wrong at the coordinator."
-                )
-                await problem(unexpected)(scope, receive, send)
+                await problem(unexpected())(scope, receive, send)
 
 
 async def read_limited(request: Request, max_bytes: int) -> bytes:

@@ -41,15 +41,9 @@ from flwr.proto.runtime_pb2 import (
 from flwr.supercore.constant import TaskType
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.interceptors import (
-    RuntimeTokenHttpInterceptor,
-    RuntimeVersionHttpInterceptor,
-    SuperExecAuthHttpInterceptor,
-)
-from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
-from flwr.supercore.runtime import RuntimeHttpClient
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
+from coordinator.flower.runtime import TaskToken, object_ids, runtime_client
 from coordinator.gateway.wake import WakeListener, notify
 from schemas.errors import ErrorCode, TransportError
 
@@ -60,7 +54,6 @@ FLEET_SOCKET = "fleet.sock"
 NODE_GONE = "gone "  # the gateway's word for "this node began anew or signed off"
 
 _MESSAGE_TYPE = "query"
-_ACQUIRE_METHOD = "/flwr.proto.Runtime/AcquireTask"
 _LOOK_SECONDS = 1.0  # a look without being woken finds errors and lost words
 _HEARTBEAT_SECONDS = 15.0  # a task is given up after 60 s without one
 _TTL_MARGIN_SECONDS = 5.0
@@ -103,22 +96,6 @@ class FleetSettings:
     wake_dir: Path
 
 
-class _TaskToken:
-    """Sign AcquireTask with the shared secret and every other call with the task's token."""
-
-    def __init__(self, secret: bytes) -> None:
-        self._acquire = SuperExecAuthHttpInterceptor(
-            master_secret=secret, protected_methods=frozenset({_ACQUIRE_METHOD})
-        )
-        self.token = ""
-
-    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
-        """Add the header that fits the call."""
-        if context.rpc_method == _ACQUIRE_METHOD or not self.token:
-            return self._acquire.intercept(context, call_next)
-        return RuntimeTokenHttpInterceptor(self.token).intercept(context, call_next)
-
-
 @dataclass(slots=True)
 class _Pending:
     """What one exchange still waits for."""
@@ -146,14 +123,8 @@ class Fleet:
 
     def __init__(self, settings: FleetSettings) -> None:
         self._settings = settings
-        self._token = _TaskToken(settings.secret_path.read_bytes())
-        self._client = RuntimeHttpClient.from_server_address(
-            server_address=settings.runtime_address,
-            insecure=False,
-            root_certificates=settings.ca_path.read_bytes(),
-            interceptors=[RuntimeVersionHttpInterceptor("flwr-serverapp"), self._token],
-            retry_invoker=None,  # Flower's answers a 401 by interrupting the process
-        )
+        self._token = TaskToken(settings.secret_path.read_bytes())
+        self._client = runtime_client(settings.runtime_address, settings.ca_path, self._token)
         self._wake = WakeListener(settings.wake_dir / FLEET_SOCKET)
         self._run_id = 0
         self._task_over = threading.Event()
@@ -369,7 +340,7 @@ class Fleet:
 
     def _pull_reply(self, tree: ObjectTree) -> Reply | Failure:
         contents: dict[str, bytes] = {}
-        for object_id in _ids(tree):
+        for object_id in object_ids(tree):
             content = self._pull_object(object_id)
             if content is None:
                 return Failure(ErrorCode.NODE_REPLY_INVALID)
@@ -427,11 +398,3 @@ class Fleet:
             hint="Begin a new run once it is back.",
             detail=type(error).__name__ if error is not None else "",
         )
-
-
-def _ids(tree: ObjectTree) -> list[str]:
-    """Return the ids of a tree's objects, children first."""
-    found: list[str] = []
-    for child in tree.children:
-        found += _ids(child)
-    return [*found, tree.object_id]

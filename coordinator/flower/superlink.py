@@ -29,6 +29,12 @@ _PROXY_NAMES = frozenset({"http_proxy", "https_proxy", "all_proxy", "ftp_proxy"}
 _INSTALL_OFF_FLAG = "--disable-runtime-dependency-installation"
 _IN_MEMORY = ":flwr-in-memory:"  # its SQLite mode doubled the time of an exchange
 
+# Linux ends the child when its supervisor is killed, so that no orphan keeps the node online.
+_DIE_WITH_PARENT = (
+    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGTERM); "
+    "os.getppid() == {parent} or sys.exit(1); "
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SuperLinkSettings:
@@ -76,11 +82,12 @@ def check_environment(environment: Mapping[str, str]) -> None:
 
 
 def superlink_command(settings: SuperLinkSettings) -> list[str]:
-    """Return the SuperLink's command line."""
+    """Return the SuperLink's command line; it ends when the calling process does."""
     return [
         sys.executable,
         "-c",
-        "from flwr.superlink.cli.flower_superlink import flower_superlink; flower_superlink()",
+        _DIE_WITH_PARENT.format(parent=os.getpid())
+        + "from flwr.superlink.cli.flower_superlink import flower_superlink; flower_superlink()",
         "--isolation",
         "process",
         "--superexec-auth-secret-file",

@@ -5,11 +5,7 @@ One listener, TLS 1.3 with pinned client certificates, ten Fleet paths and two d
 
 from __future__ import annotations
 
-from coordinator.gateway.app import (
-    CoordinatorGatewaySettings,
-    Received,
-    SitePin,
-    serve_gateway,
-)
+from coordinator.gateway.app import CoordinatorGatewaySettings, serve_gateway
+from coordinator.gateway.rules import Received, SitePin
 
 __all__ = ["CoordinatorGatewaySettings", "Received", "SitePin", "serve_gateway"]

@@ -8,9 +8,6 @@ Flower itself would refuse for a minute.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import hmac
 import logging
 import ssl
 import time
@@ -20,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from cryptography.hazmat.primitives import serialization
 from flwr.proto.fleet_pb2 import (
     ActivateNodeResponse,
     DeactivateNodeRequest,
@@ -30,6 +26,21 @@ from flwr.proto.fleet_pb2 import (
 from flwr.proto.message_pb2 import PullObjectResponse, PushObjectRequest, PushObjectResponse
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
+from coordinator.gateway.rules import (
+    ACTIVATE,
+    DEACTIVATE,
+    DOCUMENT_CALLS,
+    MAX_BODY_BYTES,
+    PULL_MESSAGES,
+    PULL_OBJECT,
+    PUSH_MESSAGES,
+    PUSH_OBJECT,
+    Headers,
+    Received,
+    SitePin,
+    forwarded,
+    is_own_node,
+)
 from coordinator.gateway.server import (
     PEER,
     Peer,
@@ -46,36 +57,9 @@ from coordinator.gateway.server import (
 from coordinator.gateway.wake import WakeListener, notify
 from schemas.errors import CohortiumError
 
-FLEET_PREFIX = "/v1/fleet/"
-ACTIVATE = FLEET_PREFIX + "activate-node"
-DEACTIVATE = FLEET_PREFIX + "deactivate-node"
-PULL_MESSAGES = FLEET_PREFIX + "pull-messages"
-PUSH_MESSAGES = FLEET_PREFIX + "push-messages"
-PULL_OBJECT = FLEET_PREFIX + "pull-object"
-PUSH_OBJECT = FLEET_PREFIX + "push-object"
-DOCUMENT_CALLS: Mapping[str, str] = {
-    "/v1/documents/pull": "pull",
-    "/v1/documents/push": "push",
-}
-_KIB = 1024
-_MIB = 1024 * _KIB
-MAX_BODY_BYTES: Mapping[str, int] = {
-    ACTIVATE: 4 * _KIB,
-    DEACTIVATE: 4 * _KIB,
-    FLEET_PREFIX + "send-node-heartbeat": 4 * _KIB,
-    FLEET_PREFIX + "get-run": 4 * _KIB,
-    FLEET_PREFIX + "get-fab": 4 * _KIB,
-    FLEET_PREFIX + "confirm-message-received": 4 * _KIB,
-    PULL_MESSAGES: 4 * _KIB,
-    PULL_OBJECT: 4 * _KIB,
-    PUSH_MESSAGES: 64 * _KIB,
-    PUSH_OBJECT: 96 * _MIB,  # 20 million parameters at 4 bytes, and a header
-    **dict.fromkeys(DOCUMENT_CALLS, 4 * _MIB),
-}
 GATEWAY_SOCKET = "gateway.sock"
 FLEET_SOCKET = "fleet.sock"
 
-_NODE_KEY_HEADER = b"flwr-public-key"
 _HOLD_SECONDS = 20.0  # the SuperNode's own client gives up at 30
 _LOOK_SECONDS = 2.0  # between two looks of a held pull that nobody woke
 _OBJECT_LOOK_SECONDS = 0.02
@@ -83,37 +67,7 @@ _PINS_SECONDS = 1.0
 _SIGN_OFF_SECONDS = 4.0  # a site without any connection for so long is signed off
 _SUPERLINK_KEEPALIVE_SECONDS = 4.0  # the SuperLink closes an idle connection after 5
 _UPSTREAM_TIMEOUT_SECONDS = 30.0
-_FORWARDED_HEADERS = frozenset(
-    {
-        b"content-type",
-        b"accept",
-        b"flwr-public-key",
-        b"flwr-timestamp",
-        b"flwr-signature",
-        b"flwr-package-name",
-        b"flwr-package-version",
-        b"flwr-component-name",
-    }
-)
 _log = logging.getLogger("cohortium.gateway")
-
-
-@dataclass(frozen=True, slots=True)
-class SitePin:
-    """A site as this coordinator enrolled it; ``node_public_key`` is hex of SPKI DER."""
-
-    site_id: str
-    node_public_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """One HTTP body from a site: who, where, how long, and over which TLS version."""
-
-    site_id: str
-    path: str
-    n_bytes: int
-    tls_version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +88,6 @@ class CoordinatorGatewaySettings:
 
 Pins = Callable[[], Mapping[str, SitePin]]
 Documents = Callable[[str, str, bytes], bytes]
-Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(slots=True)
@@ -143,6 +96,7 @@ class _Node:
 
     node_id: int = 0
     n_connections: int = 0
+    is_online: bool = False
     headers: Headers = field(default_factory=list)  # the last signed ones, good for 300 s
     open_objects: dict[str, set[str]] = field(default_factory=dict)  # session -> ids
 
@@ -199,8 +153,9 @@ class _Gateway:
         The node's last signature is used once more: it covers a time, not a request.
         """
         await asyncio.sleep(_SIGN_OFF_SECONDS)
-        if node.n_connections or not node.headers:
+        if node.n_connections or not node.is_online:
             return
+        node.is_online = False
         _log.warning("gateway.site_gone site=%s", pin.site_id)
         body = DeactivateNodeRequest(node_id=node.node_id).SerializeToString()
         try:
@@ -247,8 +202,8 @@ class _Gateway:
                 answer = await self._call_documents(pin, DOCUMENT_CALLS[path], body)
                 await respond(send, 200, answer, b"application/json")
                 return
-            headers: Headers = [each for each in scope["headers"] if each[0] in _FORWARDED_HEADERS]
-            if not _is_own_node(pin, headers):
+            headers = forwarded(scope["headers"])
+            if not is_own_node(pin, headers):
                 _log.warning("gateway.other_node site=%s", pin.site_id)
                 await respond(send, 403)
                 return
@@ -293,7 +248,7 @@ class _Gateway:
         self, pin: SitePin, path: str, body: bytes, headers: Headers, receive: Receive
     ) -> tuple[int, bytes]:
         node = self._nodes.setdefault(pin.site_id, _Node())
-        node.headers = headers
+        node.headers, node.is_online = headers, True
         if path == PULL_MESSAGES:
             return await self._pull_messages(body, headers, receive)
         if path == PULL_OBJECT:
@@ -366,6 +321,7 @@ class _Gateway:
     def _note(self, node: _Node, path: str, body: bytes, content: bytes) -> None:
         """Follow an answer's objects, so that the runner is woken once it is whole."""
         if path == DEACTIVATE:
+            node.is_online = False
             self._tell_fleet(f"gone {node.node_id}")
         elif path == PUSH_MESSAGES:
             pushed = PushMessagesResponse.FromString(content)
@@ -389,21 +345,6 @@ class _Gateway:
 async def _hung_up(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _is_own_node(pin: SitePin, headers: Headers) -> bool:
-    """Return whether the node key beside the request is the one enrolled for this site."""
-    sent = [value for name, value in headers if name == _NODE_KEY_HEADER]
-    if len(sent) != 1 or len(sent[0]) > _KIB:
-        return False
-    try:
-        public = serialization.load_pem_public_key(base64.b64decode(sent[0], validate=True))
-    except (ValueError, binascii.Error):
-        return False
-    der = public.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return hmac.compare_digest(der.hex(), pin.node_public_key)
 
 
 async def serve_gateway(

@@ -67,6 +67,10 @@ def make_page(database: Database, coordinator_name: str) -> ASGIApp:
         )
         return Response(text, status, media_type="text/html; charset=utf-8", headers=_HEADERS)
 
+    @app.exception_handler(Exception)
+    def failed(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=500, headers=_HEADERS)
+
     @app.exception_handler(HTTPException)
     @app.exception_handler(CohortiumError)
     def not_found(_request: Request, _error: Exception) -> Response:

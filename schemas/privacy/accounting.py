@@ -4,10 +4,11 @@ The accountant of record is dp-accounting's privacy loss distribution (Koskela, 
 arXiv 1906.03049; Doroshenko et al. 2022, arXiv 2207.04380), pessimistic, for add-or-remove-one
 patient. Its answer is rounded up to four decimals; a second accountant agrees in the tests.
 
-    sampling        one patient at h hospitals                         event
-    full batch      sensitivity h: Gaussian of sigma/h                 T events are one of sigma/√T
-    Poisson(q)      each hospital flips its own coin, so the           mixture of Gaussians over
-                    sensitivity is binomial(h, q), at most h           0 … h (arXiv 2310.15526)
+    sampling      one patient at h hospitals has sensitivity     accounted as
+    full batch    h                                              one Gaussian of sigma/(h·√T)
+    Poisson(q)    h = 1: 1 with chance q                         T subsampled Gaussians
+                  h = 2: 0, 1 or 2, each its own coin            T mixtures (arXiv 2310.15526)
+                  h > 2: at most h with chance 1 - (1-q)^h       T subsampled, an upper bound
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _GRID: Final = 1e-3  # of the privacy loss; a finer one gains less than 1e-3 of epsilon
 _DECIMALS: Final = 4
 _MOST_NOISE: Final = 10_000.0  # multiplier: the largest a plan may name
+_BEYOND: Final = 200.0  # epsilon that protects nobody: called infinite, not computed for minutes
+_ORDERS: Final = (2, 3, 4, 6, 8, 16, 32, 64)  # for that question only; whole orders are quick
 _LEAST_NOISE: Final = 0.2  # below it a single release exceeds any epsilon a plan may name
 
 
@@ -62,7 +65,7 @@ def epsilon(
         hospitals_per_patient: hospitals that may hold the same patient.
 
     Returns:
-        Epsilon; infinity if the mechanism has no finite one at this delta.
+        Epsilon; infinity if it is beyond all use (a bound by Rényi orders exceeds 200).
 
     Raises:
         ConfigError: an argument is outside its range.
@@ -145,33 +148,50 @@ def _composed(
 ) -> float:
     from dp_accounting import dp_event, pld  # heavy: seconds, and most commands need none of it
 
+    if _upper_bound(releases, delta, hospitals) > _BEYOND:
+        return math.inf
     accountant = pld.PLDAccountant(value_discretization_interval=_GRID)
     # Full batches: the privacy of independent Gaussians is that of one, precisions added.
     precision = math.fsum(
-        count / multiplier**2 for multiplier, rate, count in releases if rate == 1.0
+        count * (hospitals / multiplier) ** 2 for multiplier, rate, count in releases if rate == 1.0
     )
     if precision:
-        accountant.compose(dp_event.GaussianDpEvent(1.0 / (hospitals * math.sqrt(precision))))
+        accountant.compose(dp_event.GaussianDpEvent(1.0 / math.sqrt(precision)))
     for multiplier, rate, count in releases:
-        if rate < 1.0:
-            accountant.compose(_sampled(multiplier, rate, hospitals), count)
+        if rate < 1.0 and hospitals == 2:
+            chances = [(1.0 - rate) ** 2, 2.0 * rate * (1.0 - rate), rate * rate]
+            mixture = dp_event.MixtureOfGaussiansDpEvent(multiplier, [0.0, 1.0, 2.0], chances)
+            accountant.compose(mixture, count)
+        elif rate < 1.0:
+            accountant.compose(_subsampled(multiplier, rate, hospitals), count)
     value = float(accountant.get_epsilon(delta))
-    if not math.isfinite(value):
-        return math.inf
-    return math.ceil(value * 10**_DECIMALS) / 10**_DECIMALS
+    return math.ceil(value * 10**_DECIMALS) / 10**_DECIMALS if math.isfinite(value) else math.inf
 
 
-def _sampled(multiplier: float, rate: float, hospitals: int) -> DpEvent:
+def _upper_bound(
+    releases: tuple[tuple[float, float, int], ...], delta: float, hospitals: int
+) -> float:
+    """Bound epsilon by Rényi orders: loose, but at once for any plan whatever.
+
+    Two hospitals' mixtures are bounded as those of one; they cost a few times as much.
+    """
+    from dp_accounting import rdp
+
+    accountant = rdp.RdpAccountant(orders=_ORDERS)
+    for multiplier, rate, count in releases:
+        each = 1 if rate < 1.0 and hospitals == 2 else hospitals
+        accountant.compose(_subsampled(multiplier, rate, each), count)
+    return float(accountant.get_epsilon(delta))
+
+
+def _subsampled(multiplier: float, rate: float, hospitals: int) -> DpEvent:
+    """Return the event of one release to a patient who is sampled anywhere, with all of h clips."""
     from dp_accounting import dp_event
 
-    if hospitals == 1:
-        return dp_event.PoissonSampledDpEvent(rate, dp_event.GaussianDpEvent(multiplier))
-    sensitivities = [float(k) for k in range(hospitals + 1)]
-    chances = [
-        math.comb(hospitals, k) * rate**k * (1.0 - rate) ** (hospitals - k)
-        for k in range(hospitals + 1)
-    ]
-    return dp_event.MixtureOfGaussiansDpEvent(multiplier, sensitivities, chances)
+    anywhere = 1.0 - (1.0 - rate) ** hospitals
+    return dp_event.PoissonSampledDpEvent(
+        anywhere, dp_event.GaussianDpEvent(multiplier / hospitals)
+    )
 
 
 def _unsupported() -> ConfigError:

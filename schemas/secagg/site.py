@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from schemas.entropy import Entropy
-from schemas.errors import ErrorCode, ProtocolError, TrustError
+from schemas.errors import ErrorCode, TrustError
 from schemas.governance.study import PlanSite, StudyPlan
+from schemas.secagg.cohort import Expected, checked_cohort, refused
 from schemas.secagg.keys import (
     CONTRIBUTION_BYTES,
     Attempt,
@@ -27,8 +28,8 @@ from schemas.secagg.keys import (
     seal_share,
 )
 from schemas.secagg.masking import CohortKeys, MaskedSum, MaskedUpdate, check_sum, mask
-from schemas.secagg.messages import Kind, Ready, ReadyHeader, SignedReady, transcript_hash
-from schemas.signing import Context, is_valid, public_hex, sign
+from schemas.secagg.messages import Kind, Ready, ReadyHeader, SignedReady
+from schemas.signing import Context, public_hex, sign
 
 __all__ = [
     "CohortKeys",
@@ -78,7 +79,7 @@ class ReadySecrets:
             ProtocolError: it was used for a cohort, or erased.
         """
         if self._ephemeral is None:
-            raise _refused(ErrorCode.COHORT_READY_STALE, "This site's READY was used or withdrawn.")
+            raise refused(ErrorCode.COHORT_READY_STALE, "This site's READY was used or withdrawn.")
         return self._ephemeral
 
     def erase(self) -> None:
@@ -171,7 +172,7 @@ def join_cohort(
     """Check a cohort and derive this site's secrets in it (SECAGG-4, -5, -7).
 
     On success the ephemeral key is gone: one READY opens one cohort. On refusal it stays, since
-    a coordinator may have been shown an unlucky message and try again.
+    an honest coordinator may have relayed one bad READY, and may try again without it.
 
     Args:
         party: the site and its keys.
@@ -190,17 +191,17 @@ def join_cohort(
     """
     ephemeral = secrets.ephemeral()
     sites = _own_place(party, plan)
-    context = _Context(plan.digest(), kind, round, attempt, model_hash, last_sum_hash)
-    cohort = _checked_cohort(plan, sites, readies, context, approved)
+    expected = Expected(plan.digest(), kind, round, attempt, model_hash, last_sum_hash)
+    cohort = checked_cohort(plan, sites, readies, expected, approved)
     own = cohort.get(party.site_id)
     if own is None:
-        raise _refused(ErrorCode.COHORT_OWN_READY_MISSING, "This site is not in the cohort.")
+        raise refused(ErrorCode.COHORT_OWN_READY_MISSING, "This site is not in the cohort.")
     if own.canonical() != secrets.issued.canonical():
-        raise _refused(
+        raise refused(
             ErrorCode.COHORT_OWN_READY_ALTERED, "This site's READY is not the one it issued."
         )
-    roots = {peer: _root(party, sites[peer], context.plan_digest) for peer in cohort}
-    bound = context.with_cohort(new_model_hash, cohort)
+    roots = {peer: _root(party, sites[peer], expected.plan_digest) for peer in cohort}
+    bound = expected.with_cohort(new_model_hash, cohort)
     pair_masks = tuple(
         pair_mask(
             ephemeral, cohort[peer].ready.ephemeral_key, roots[peer], bound, party.site_id, peer
@@ -237,55 +238,17 @@ def observe_cohort(
         TrustError: a signature is not by the key pinned in the plan.
     """
     if kind != "train":
-        raise _refused(ErrorCode.COHORT_KIND_MISMATCH, "Only members open an evaluation's sum.")
+        raise refused(ErrorCode.COHORT_KIND_MISMATCH, "Only members open an evaluation's sum.")
     sites = _own_place(party, plan)
     if not readies:
-        raise _refused(ErrorCode.COHORT_TOO_SMALL, "The cohort is empty.")
+        raise refused(ErrorCode.COHORT_TOO_SMALL, "The cohort is empty.")
     said = readies[0].ready
-    context = _Context(plan.digest(), kind, round, attempt, said.model_hash, said.last_sum_hash)
-    cohort = _checked_cohort(plan, sites, readies, context, approved)
-    roots = {peer: _root(party, sites[peer], context.plan_digest) for peer in cohort}
-    bound = context.with_cohort(new_model_hash, cohort)
+    expected = Expected(plan.digest(), kind, round, attempt, said.model_hash, said.last_sum_hash)
+    cohort = checked_cohort(plan, sites, readies, expected, approved)
+    roots = {peer: _root(party, sites[peer], expected.plan_digest) for peer in cohort}
+    bound = expected.with_cohort(new_model_hash, cohort)
     group = _group(party, cohort, roots, bound)
     return CohortKeys(party.site_id, tuple(cohort), bound, group, None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Context:
-    """What every READY of a cohort must say."""
-
-    plan_digest: str
-    kind: Kind
-    round: int
-    attempt: int
-    model_hash: str
-    last_sum_hash: str
-
-    def with_cohort(self, new_model_hash: str, cohort: dict[str, SignedReady]) -> Attempt:
-        return Attempt(
-            self.plan_digest,
-            self.kind,
-            self.round,
-            self.attempt,
-            new_model_hash,
-            transcript_hash(cohort.values()),
-        )
-
-    def check(self, ready: Ready) -> None:
-        """Compare one READY, field by field, each with its own code."""
-        if ready.plan_digest != self.plan_digest:
-            code, what = ErrorCode.COHORT_PLAN_MISMATCH, "another plan"
-        elif ready.kind != self.kind:
-            code, what = ErrorCode.COHORT_KIND_MISMATCH, "another kind of attempt"
-        elif (ready.round, ready.attempt) != (self.round, self.attempt):
-            code, what = ErrorCode.COHORT_ROUND_MISMATCH, "another round or attempt"
-        elif ready.model_hash != self.model_hash:
-            code, what = ErrorCode.COHORT_MODEL_MISMATCH, "another model"
-        elif ready.last_sum_hash != self.last_sum_hash:
-            code, what = ErrorCode.COHORT_LAST_SUM_MISMATCH, "another last sum"
-        else:
-            return
-        raise _refused(code, f"A READY in the cohort is for {what}.", ready.site_id)
 
 
 def _own_place(party: Party, plan: StudyPlan) -> dict[str, PlanSite]:
@@ -306,53 +269,6 @@ def _root(party: Party, peer: PlanSite, plan_digest: str) -> bytes:
     return pair_root(party.study, peer.study_key, plan_digest, party.site_id, peer.site_id)
 
 
-def _checked_cohort(
-    plan: StudyPlan,
-    sites: dict[str, PlanSite],
-    readies: Sequence[SignedReady],
-    context: _Context,
-    approved: frozenset[str],
-) -> dict[str, SignedReady]:
-    """Return the cohort by site, sorted by name, or refuse it (SECAGG-4)."""
-    cohort: dict[str, SignedReady] = {}
-    keys: set[str] = set()
-    for signed in readies:
-        site = signed.ready.site_id
-        if site not in sites:
-            raise _refused(
-                ErrorCode.COHORT_MEMBER_UNKNOWN, "The cohort holds a site not in the plan.", site
-            )
-        if site in cohort:
-            raise _refused(
-                ErrorCode.COHORT_DUPLICATE_MEMBER, "A site is in the cohort twice.", site
-            )
-        if site not in approved:
-            raise _refused(
-                ErrorCode.COHORT_MEMBER_UNAPPROVED,
-                "The cohort holds a site that is not known to have approved the plan.",
-                site,
-            )
-        payload = signed.ready.canonical()
-        if not is_valid(sites[site].identity_key, Context.READY, payload, signed.signature):
-            raise TrustError(
-                ErrorCode.SIGNATURE_INVALID,
-                "A READY in the cohort is not signed by that site.",
-                detail=site,
-            )
-        context.check(signed.ready)
-        if signed.ready.ephemeral_key in keys:
-            raise _refused(
-                ErrorCode.COHORT_KEY_INVALID, "Two sites gave the same ephemeral key.", site
-            )
-        keys.add(signed.ready.ephemeral_key)
-        cohort[site] = signed
-    if len(cohort) < plan.cohort_minimum:
-        raise _refused(
-            ErrorCode.COHORT_TOO_SMALL, "The cohort is smaller than the plan's cohort minimum."
-        )
-    return dict(sorted(cohort.items()))
-
-
 def _group(
     party: Party, cohort: dict[str, SignedReady], roots: dict[str, bytes], bound: Attempt
 ) -> bytes:
@@ -361,7 +277,7 @@ def _group(
     for site, signed in cohort.items():
         share = signed.ready.group_shares.get(party.site_id)
         if share is None:
-            raise _refused(
+            raise refused(
                 ErrorCode.COHORT_SHARE_MISSING,
                 "A READY holds no part of the group secret for this site.",
                 site,
@@ -374,12 +290,3 @@ def _group(
             to=party.site_id,
         )
     return group_secret(contributions, bound)
-
-
-def _refused(code: ErrorCode, sentence: str, detail: str = "") -> ProtocolError:
-    return ProtocolError(
-        code,
-        sentence,
-        hint="Nothing was computed. If it happens again, tell the other hospitals.",
-        detail=detail,
-    )

@@ -209,8 +209,8 @@ class Gate:
             kind=kind,
             sha256=sha256,
             n_bytes=len(body),
-            **attributes,
         ) as recording:
+            recording.attributes.update(attributes)
             if kind not in _UNSTOPPABLE:
                 # Again inside the transaction: a stop may have come between the rules and here.
                 _check_not_stopped(recording.connection, digest)

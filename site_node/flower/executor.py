@@ -9,7 +9,6 @@ registered for egress before it is pushed.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import threading
@@ -43,15 +42,10 @@ from flwr.proto.runtime_pb2 import (
 from flwr.supercore.constant import TaskType
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.interceptors import (
-    RuntimeTokenHttpInterceptor,
-    RuntimeVersionHttpInterceptor,
-    SuperExecAuthHttpInterceptor,
-)
-from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.runtime import RuntimeHttpClient
 
 from schemas.errors import CohortiumError, ErrorCode
+from site_node.flower.runtime import OpenTask, TaskToken, runtime_client
 from site_node.gateway.wake import WakeListener, notify
 
 RECORD = "cohortium"
@@ -61,7 +55,6 @@ GATEWAY_SOCKET = "gateway.sock"
 DEADLINE_EXIT_CODE = 75
 NOT_RELEASED = 6  # Flower's MOD_FAILED_PRECONDITION: the answer did not pass the egress gate
 
-_ACQUIRE_METHOD = "/flwr.proto.Runtime/AcquireTask"
 _IDLE_POLL_SECONDS = 1.0  # only a safety net: the gateway wakes us
 _UNREACHABLE_PAUSE_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 15.0  # a task is given up after 60 s without one
@@ -112,74 +105,6 @@ Register = Callable[[OutgoingReply, list[OutgoingObject]], None]
 Refuse = Callable[[ErrorCode], OutgoingReply]
 
 
-class _TaskToken:
-    """Sign AcquireTask with the shared secret and every other call with the task's token."""
-
-    def __init__(self, secret: bytes) -> None:
-        self._acquire = SuperExecAuthHttpInterceptor(
-            master_secret=secret, protected_methods=frozenset({_ACQUIRE_METHOD})
-        )
-        self.token: str = ""
-
-    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
-        """Add the header that fits the call."""
-        if context.rpc_method == _ACQUIRE_METHOD or not self.token:
-            return self._acquire.intercept(context, call_next)
-        return RuntimeTokenHttpInterceptor(self.token).intercept(context, call_next)
-
-
-def _client(settings: ExecutorSettings, token: _TaskToken) -> RuntimeHttpClient:
-    # No retry invoker: Flower's answers a 401 by interrupting the process.
-    return RuntimeHttpClient.from_server_address(
-        server_address=settings.runtime_address,
-        insecure=False,
-        root_certificates=settings.ca_path.read_bytes(),
-        interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"), token],
-        retry_invoker=None,
-    )
-
-
-class _OpenTask:
-    """The task in hand, on disk too, so that a restarted executor can refuse its message."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / "task.json"
-
-    def save(self, token: str, metadata: Metadata | None) -> None:
-        fields = None
-        if metadata is not None:
-            fields = {
-                "run_id": metadata.run_id,
-                "message_id": metadata.message_id,
-                "src_node_id": metadata.src_node_id,
-                "dst_node_id": metadata.dst_node_id,
-                "reply_to_message_id": metadata.reply_to_message_id,
-                "group_id": metadata.group_id,
-                "created_at": metadata.created_at,
-                "ttl": metadata.ttl,
-                "message_type": metadata.message_type,
-            }
-        raw = json.dumps({"token": token, "metadata": fields}).encode("utf-8")
-        draft = self._path.with_suffix(".tmp")
-        draft.unlink(missing_ok=True)
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as out:
-            out.write(raw)
-        os.replace(draft, self._path)
-
-    def load(self) -> tuple[str, Metadata | None] | None:
-        try:
-            saved = json.loads(self._path.read_bytes())
-            fields = saved["metadata"]
-            return str(saved["token"]), None if fields is None else Metadata(**fields)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def clear(self) -> None:
-        self._path.unlink(missing_ok=True)
-
-
 class _Watchdog:
     """Keep a long task alive at the SuperNode, and end the process at its deadline."""
 
@@ -225,10 +150,10 @@ def run_executor(
         refuse: makes the answer that holds nothing but a code.
         should_stop: asked between two messages, at least once a second.
     """
-    token = _TaskToken(settings.secret_path.read_bytes())
-    open_task = _OpenTask(settings.state_dir)
+    token = TaskToken(settings.secret_path.read_bytes())
+    open_task = OpenTask(settings.state_dir)
     with WakeListener(settings.wake_dir / EXECUTOR_SOCKET) as wake:
-        client = _client(settings, token)
+        client = runtime_client(settings.runtime_address, settings.ca_path, token)
         worker = _Worker(settings, client, token, open_task, handle, register, refuse)
         while not should_stop():
             try:
@@ -249,8 +174,8 @@ def run_executor(
 class _Worker:
     settings: ExecutorSettings
     client: RuntimeHttpClient
-    token: _TaskToken
-    open_task: _OpenTask
+    token: TaskToken
+    open_task: OpenTask
     handle: Handler
     register: Register
     refuse: Refuse

@@ -36,8 +36,13 @@ HARDENED: Final[Mapping[str, str]] = {
 _PROXY_NAMES = frozenset({"http_proxy", "https_proxy", "all_proxy", "ftp_proxy"})
 _INSTALL_FLAG = "--allow-runtime-dependency-installation"
 LOCAL_TLS_DAYS = 365
-REFUSED_BACKOFF_SECONDS = 65.0  # Flower refuses a node it still believes online, for 60 s
+REFUSED_BACKOFF_SECONDS = 10.0
 _RESTART_BACKOFF_SECONDS = 1.0
+# Linux ends the child when its supervisor is killed, so that no orphan keeps the node online.
+_DIE_WITH_PARENT = (
+    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGTERM); "
+    "os.getppid() == {parent} or sys.exit(1); "
+)
 _EARLY_EXIT_SECONDS = 20.0
 
 
@@ -214,11 +219,12 @@ class SuperNodeSettings:
 
 
 def supernode_command(settings: SuperNodeSettings) -> list[str]:
-    """Return the SuperNode's command line."""
+    """Return the SuperNode's command line; it ends when the calling process does."""
     command = [
         sys.executable,
         "-c",
-        "from flwr.supernode.cli.flower_supernode import flower_supernode; flower_supernode()",
+        _DIE_WITH_PARENT.format(parent=os.getpid())
+        + "from flwr.supernode.cli.flower_supernode import flower_supernode; flower_supernode()",
         "--isolation",
         "process",
         "--superexec-auth-secret-file",
@@ -278,8 +284,11 @@ def stop_supernode(process: subprocess.Popen[bytes], *, timeout_seconds: float =
 def restart_delay_seconds(exit_code: int, ran_seconds: float) -> float:
     """Return how long to wait before the SuperNode is started again.
 
-    A SuperNode that ends with an error within seconds was refused, most often because
-    Flower still believes its predecessor online; trying sooner only repeats that.
+    A SuperNode that ends with an error within seconds was refused: its node is not registered
+    yet, or Flower still believes its predecessor online. Our coordinator's gateway signs such
+    a predecessor off, so the next try works; a gateway that was itself restarted in the same
+    minute cannot, and then one of the tries after Flower's 60 s does. A refused try changes
+    nothing at the coordinator.
     """
     if exit_code != 0 and ran_seconds < _EARLY_EXIT_SECONDS:
         return REFUSED_BACKOFF_SECONDS

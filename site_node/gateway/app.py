@@ -41,7 +41,7 @@ DOCUMENTS_PUSH = "/v1/documents/push"
 GATEWAY_SOCKET = "gateway.sock"
 EXECUTOR_SOCKET = "executor.sock"
 
-_MAX_BODY_BYTES = 64 * 1024 * 1024
+_MAX_BODY_BYTES = 96 * 1024 * 1024  # 20 million parameters at 4 bytes, and a header
 _UPSTREAM_TIMEOUT_SECONDS = 28.0  # below the SuperNode's own 30 s, above the coordinator's 20 s
 _ANSWER_HOLD_SECONDS = 20.0
 _log = logging.getLogger("cohortium.gateway")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -120,9 +119,7 @@ class Approvals:
 
     # --- what holds now --------------------------------------------------------------------
 
-    def state(
-        self, plan_digest: str, expires: str | None = None, now: dt.datetime | None = None
-    ) -> PlanState:
+    def state(self, plan_digest: str, expires: str | None = None) -> PlanState:
         """Say where a plan stands; ``expires`` is read from the plan if not given."""
         row = self._database.row(
             "SELECT EXISTS (SELECT 1 FROM stops WHERE plan_digest = ?1) AS stopped, "
@@ -136,18 +133,14 @@ class Approvals:
         if row["refused"]:
             return PlanState.REFUSED
         until = expires if expires is not None else self._plan(plan_digest).expires
-        if (now or self._clock()) >= parse_time(until):
+        if self._clock() >= parse_time(until):
             return PlanState.EXPIRED
         return PlanState.APPROVED if row["approved"] else PlanState.PENDING
 
-    def approved_plan(self, plan_digest: str, now: dt.datetime | None = None) -> StudyPlan:
+    def approved_plan(self, plan_digest: str) -> StudyPlan:
         """Give the plan if this hospital's steward approved it and it may still run.
 
         Called at every round; nothing is remembered but the parsed document itself.
-
-        Args:
-            plan_digest: the plan asked for.
-            now: the moment to judge by; the site's clock if not given.
 
         Raises:
             TrustError: PLAN_UNKNOWN, PLAN_UNAPPROVED.
@@ -155,7 +148,7 @@ class Approvals:
                 tightened since.
         """
         plan = self._plan(plan_digest)
-        check_state(self.state(plan_digest, plan.expires, now))
+        check_state(self.state(plan_digest, plan.expires))
         check_floors(plan, self._config.floors)
         return plan
 

@@ -75,7 +75,7 @@ def unharmed(consortium: MemoryConsortium, *sites: str) -> Iterator[None]:
     assert {site: Footprint.of(consortium, site) for site in named} == before
 
 
-@dataclass
+@dataclass(repr=False)
 class Hand:
     """The coordinator's side of one study, moved by hand; any message can be bent before it goes.
 
@@ -207,6 +207,16 @@ class Hand:
         readies = self.readies(round_, attempt, kind, sites, **changes)
         call = self.cohort(readies.values(), round_, attempt, kind, previous)
         uploads = {site: self.upload(site, call) for site in readies}
+        summed = add_masked(uploads, sorted(uploads))
+        return RoundSum(round_, attempt, summed, tuple(readies.values()))
+
+    def play_split(self, round_: int, attempt: int, shown: Mapping[str, RoundSum]) -> RoundSum:
+        """Run one attempt in which each site is shown another sum of the round before."""
+        readies = self.readies(round_, attempt)
+        uploads = {}
+        for site, previous in shown.items():
+            call = self.cohort(readies.values(), round_, attempt, previous=previous)
+            uploads[site] = self.upload(site, call)
         summed = add_masked(uploads, sorted(uploads))
         return RoundSum(round_, attempt, summed, tuple(readies.values()))
 

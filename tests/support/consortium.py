@@ -138,7 +138,7 @@ class Calendar:
         return self.now
 
 
-@dataclass
+@dataclass(repr=False)
 class MemoryConsortium:
     """Sites, one approved plan and the coordinator's side of it."""
 

@@ -168,9 +168,7 @@ class Desk:
         draft = tomllib.loads((folder / f"{template}.toml").read_text(encoding="utf-8"))
         values = plan_values(self.keys) | draft | {"study_id": study_id}
         values["app_bundle_sha256"] = BUNDLE
-        values["sites"] = [
-            {**site, "name": NAMES[site["site_id"]]} for site in values["sites"]
-        ]
+        values["sites"] = [{**site, "name": NAMES[site["site_id"]]} for site in values["sites"]]
         for name, change in changes.items():
             values[name] = {**values[name], **change} if isinstance(change, dict) else change
         model = values["model"] | {"initial_weights_sha256": "00" * 32, "parameters": 1}
@@ -335,8 +333,8 @@ def seed_four_states(desk: Desk) -> None:
     desk.propose(early)
     desk.approve(early)
     desk.train(early, 5, void={2: "attempt.timed_out", 3: "attempt.site_left"})
-    desk.stop(early, "site-2", "steward.decision")
-    desk.stop(early, "site-3", "steward.decision")
+    desk.stop(early, "site-2", "stop.steward")
+    desk.stop(early, "site-3", "stop.steward")
     desk.studies.set_state(early.digest(), StudyState.ENDED_EARLY, "study.too_few_sites")
     desk.clock.forward(minutes=3)
     running = desk.plan("cxr", "cxr")

@@ -34,7 +34,9 @@ HEART_COLUMNS = (
 
 def shipped_plan(name: str) -> StudyPlan:
     """Resolve a shipped draft into a plan for four test sites, its noise calibrated."""
-    draft = tomllib.loads((ROOT / "scripts" / "studies" / f"{name}.toml").read_text("utf-8"))
+    folder = ROOT / "coordinator" / "client" / "templates"
+    draft = tomllib.loads((folder / f"{name}.toml").read_text("utf-8"))
+    draft.pop("valid_days", None)
     values: dict[str, Any] = plan_values({f"site-{n}": make_keys() for n in range(1, 5)})
     values |= draft | {"study_id": name}
     training, privacy = values["training"], values["privacy"]

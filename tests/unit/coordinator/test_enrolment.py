@@ -21,9 +21,7 @@ def empty(tmp_path: Path) -> Desk:
 
 
 def _accept(desk: Desk, raw: bytes, node: int = 7) -> None:
-    desk.enrolment.accept(
-        raw, desk.authority, issue=desk.issue, register=lambda _key, _site: node
-    )
+    desk.enrolment.accept(raw, desk.authority, issue=desk.issue, register=lambda _key, _site: node)
 
 
 def _code_of(caught: pytest.ExceptionInfo[CohortiumError]) -> ErrorCode:

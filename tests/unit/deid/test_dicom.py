@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import pydicom
 import pytest
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 
 from deid import DeidRefusal, DeidReport, Pseudonymiser, shipped_profile
@@ -63,6 +64,23 @@ def test_an_unlisted_name_hidden_in_a_kept_attribute_is_refused() -> None:
     assert _refused(dicom_bytes(BodyPartExamined="HONG GILDONG", PatientName="HONG^GILDONG")) == (
         ErrorCode.IDENTIFIER_LEFT
     )
+
+
+def test_a_number_hidden_in_a_kept_attribute_is_refused() -> None:
+    assert _refused(dicom_bytes(PatientID="10482213", InstanceNumber="10482213")) == (
+        ErrorCode.IDENTIFIER_LEFT
+    )
+
+
+def test_a_removed_description_may_share_a_defined_term_with_a_kept_attribute() -> None:
+    image = _cleaner().clean(dicom_bytes(SeriesDescription="ORIGINAL"))
+    assert image.dataset.ImageType == ["ORIGINAL", "PRIMARY"]
+
+
+def test_the_shipped_list_keeps_no_attribute_that_can_hold_free_text() -> None:
+    kept = [tag for tag, action in PROFILE.dicom.items() if action.kind is Kind.KEEP]
+    kinds = {dictionary_VR(tag) for tag in kept} - {"CS", "IS", "DS", "US", "OB or OW"}
+    assert kinds == {"UI"}  # SOP Class UID, which is on the profile's own list
 
 
 def test_a_listed_sequence_is_walked_by_the_same_list() -> None:
@@ -137,7 +155,7 @@ def test_damaged_bytes_end_in_a_clean_image_or_a_code() -> None:
     for at in range(128, len(raw), 5):
         broken = raw[:at] + bytes([raw[at] ^ 0xFF]) + raw[at + 1 :]
         try:
-            _cleaner().clean(broken)
+            pixel_plane(_cleaner().clean(broken), 4, 4)
         except DeidRefusal:
             continue
 
@@ -165,9 +183,10 @@ def test_pixels_are_given_as_one_plane() -> None:
         ({"PhotometricInterpretation": "MONOCHROME1"}, ErrorCode.DICOM_PIXELS_UNSUPPORTED),
         ({"BitsStored": 7}, ErrorCode.DICOM_PIXELS_UNSUPPORTED),
         ({"NumberOfFrames": "2"}, ErrorCode.DICOM_PIXELS_UNSUPPORTED),
+        ({"NumberOfFrames": ["1", "1"]}, ErrorCode.DICOM_PIXELS_UNSUPPORTED),
         ({"PixelData": bytes(10)}, ErrorCode.DICOM_PIXELS_UNSUPPORTED),
     ],
-    ids=["shape", "inverted", "bits", "frames", "short"],
+    ids=["shape", "inverted", "bits", "frames", "frames-twice", "short"],
 )
 def test_other_pixels_are_refused(changes: dict[str, object], code: ErrorCode) -> None:
     image = _cleaner().clean(dicom_bytes(**changes))

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+import coordinator
 from deid.actions import DICOM_ACTIONS, Kind
 from deid.profile import MAX_PROFILE_BYTES, load_profile, parse_profile, shipped_profile
 from schemas.errors import ConfigError, ErrorCode
@@ -65,3 +67,11 @@ def test_an_unknown_shipped_name_is_refused() -> None:
 def test_every_action_explains_itself() -> None:
     assert set(DICOM_ACTIONS) == {kind.value for kind in Kind}
     assert all(action.explain()[1:3] == ": " for action in DICOM_ACTIONS.values())
+
+
+def test_the_plan_compiler_names_the_digests_of_the_shipped_profiles() -> None:
+    path = Path(coordinator.__file__).parent / "client" / "templates" / "deid_profiles.json"
+    assert json.loads(path.read_text("utf-8")) == {
+        "table": shipped_profile("ehr-table").digest,
+        "dicom": shipped_profile("dicom-image").digest,
+    }

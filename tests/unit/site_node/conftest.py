@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ import pytest
 from schemas.governance.study import StudyPlan
 from site_node.context import SiteContext, open_site
 from tests.support.sites import TestClock, approve, make_sites, real_plan
+
+with warnings.catch_warnings():
+    # typer 0.20 uses names of click that click 9 will drop; its version is pinned with Flower's.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import typer  # noqa: F401
 
 
 @pytest.fixture

@@ -68,12 +68,6 @@ def test_a_broken_file_is_refused(text: str) -> None:
         parse_config(text.encode("latin-1"))
 
 
-def test_a_refused_supernode_is_never_retried_within_flowers_minute() -> None:
-    assert refused(f"{MINIMAL}[service]\nrefused_restart_seconds = 30.0\n").code is (
-        ErrorCode.CONFIG_INVALID
-    )
-
-
 def test_a_name_with_control_characters_cannot_be_written() -> None:
     with pytest.raises(ConfigError):
         render_config(SiteConfig.model_construct(site_id="site-1", name="a\nb"))

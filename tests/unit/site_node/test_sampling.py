@@ -48,7 +48,9 @@ def test_full_batch_takes_everyone() -> None:
 
 
 def test_every_step_draws_anew() -> None:
-    assert not np.array_equal(poisson_mask(500, 0.5, os.urandom), poisson_mask(500, 0.5, os.urandom))
+    assert not np.array_equal(
+        poisson_mask(500, 0.5, os.urandom), poisson_mask(500, 0.5, os.urandom)
+    )
 
 
 @pytest.mark.parametrize("rate", [0.5, 1.0])

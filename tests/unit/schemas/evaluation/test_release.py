@@ -91,9 +91,7 @@ def test_intervals_are_rounded_outwards() -> None:
     positives, negatives = sample()
     vector = vector_of(positives, negatives)
     release = derive_release(PLAN, HASH, ROSTER, vector)
-    low, high = auroc_from_histograms(
-        vector[:100].tolist(), vector[100:200].tolist()
-    ).interval()
+    low, high = auroc_from_histograms(vector[:100].tolist(), vector[100:200].tolist()).interval()
     assert release.auroc_ci[0] <= low < release.auroc_ci[0] + 0.001
     assert release.auroc_ci[1] - 0.001 < high <= release.auroc_ci[1]
 

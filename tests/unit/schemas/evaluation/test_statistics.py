@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -110,7 +112,7 @@ def test_every_step_of_the_released_curve_holds_enough_of_both_classes(
         return
     points = thinned_roc(positives, negatives, minimum)
     assert (points[0], points[-1]) == ((0, 0), (n0, n1))
-    for (q0, p0), (q1, p1) in zip(points, points[1:], strict=False):
+    for (q0, p0), (q1, p1) in pairwise(points):
         assert p1 - p0 >= minimum
         assert q1 - q0 >= minimum
 

@@ -97,6 +97,19 @@ def test_two_hospitals_cost_more_than_one_and_no_more_than_twice_the_clip(
     assert one < two <= doubled_clip
 
 
+def test_three_hospitals_are_bounded_from_above() -> None:
+    """The exact mixture is slow to compute; the bound in its place is never below it."""
+    from dp_accounting import dp_event, pld
+
+    rate = 0.1
+    chances = [math.comb(3, k) * rate**k * (1 - rate) ** (3 - k) for k in range(4)]
+    exact = pld.PLDAccountant(value_discretization_interval=5e-3)
+    exact.compose(dp_event.MixtureOfGaussiansDpEvent(4.0, [0.0, 1.0, 2.0, 3.0], chances), 10)
+    bound = cost(noise_multiplier=4.0, steps=10, hospitals_per_patient=3)
+    assert exact.get_epsilon(DELTA) <= bound
+    assert cost(noise_multiplier=4.0, steps=10, hospitals_per_patient=2) < bound
+
+
 def test_epsilon_is_rounded_up_to_four_decimals() -> None:
     got = cost()
     assert got == round(got, 4)
@@ -152,6 +165,20 @@ def test_what_no_noise_can_reach_is_said() -> None:
     with pytest.raises(ConfigError) as refused:
         calibrate_noise(epsilon=1e-6, delta=1e-9, sampling_rate=1.0, steps=10_000)
     assert refused.value.code is ErrorCode.ACCOUNTING_UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    "hopeless",
+    [
+        {"noise_multiplier": 0.2, "steps": 10_000, "sampling_rate": 1.0},
+        {"noise_multiplier": 0.2, "steps": 10_000},
+        {"noise_multiplier": 0.3, "steps": 10_000, "hospitals_per_patient": 3},
+        {"noise_multiplier": 0.2, "steps": 1, "sampling_rate": 1.0, "hospitals_per_patient": 200},
+    ],
+)
+def test_a_plan_without_privacy_is_infinite_at_once(hopeless: dict[str, float]) -> None:
+    """A vendor's plan must not keep a hospital's node computing for minutes."""
+    assert cost(**hopeless) == math.inf
 
 
 @pytest.mark.parametrize(

@@ -153,9 +153,9 @@ def test_mask_needs_the_static_key_as_well() -> None:
 
 
 def test_round_and_attempt_cannot_be_read_as_one_number() -> None:
-    assert replace(ATTEMPT, round=1, attempt=11).info() != replace(
-        ATTEMPT, round=11, attempt=1
-    ).info()
+    assert (
+        replace(ATTEMPT, round=1, attempt=11).info() != replace(ATTEMPT, round=11, attempt=1).info()
+    )
 
 
 @pytest.mark.parametrize("site", ["site-1", "site-2", "site-3"])

@@ -73,9 +73,7 @@ def test_the_sum_is_exact_to_the_last_bit(rows: list[list[int]]) -> None:
 def test_vectors_longer_than_a_chunk_are_summed_exactly() -> None:
     keys = cohort_of(3)
     vectors = vectors_of(keys, 70_001)
-    assert np.array_equal(
-        check_sum(keys["site-001"], summed(keys, vectors)), sum(vectors.values())
-    )
+    assert np.array_equal(check_sum(keys["site-001"], summed(keys, vectors)), sum(vectors.values()))
 
 
 def test_extreme_words_survive() -> None:

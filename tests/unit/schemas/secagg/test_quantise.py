@@ -65,9 +65,7 @@ def test_rounding_outside_the_sphere_is_stepped_back(excess: float) -> None:
     assert excess < 2**-40 or norm_squared(naive) > (5 << 27) ** 2  # the guard had work to do
 
 
-@given(
-    st.lists(st.lists(ANY_FLOAT, min_size=3, max_size=3), min_size=1, max_size=6), INTEGER_CLIP
-)
+@given(st.lists(st.lists(ANY_FLOAT, min_size=3, max_size=3), min_size=1, max_size=6), INTEGER_CLIP)
 def test_leaving_one_patient_out_changes_the_sum_by_at_most_the_clip(
     rows: list[list[float]], integer_clip: int
 ) -> None:

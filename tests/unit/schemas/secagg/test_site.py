@@ -247,9 +247,7 @@ def test_a_flipped_bit_in_a_ready_is_refused(
     )
 
 
-def test_a_signature_for_another_purpose_is_refused(
-    consortium: Consortium, issued: Issued
-) -> None:
+def test_a_signature_for_another_purpose_is_refused(consortium: Consortium, issued: Issued) -> None:
     from schemas.signing import Context, sign
 
     readies = signed_of(issued)
@@ -293,9 +291,7 @@ def _resealed(consortium: Consortium, signed: SignedReady, **changes: Any) -> Si
     return consortium.resign(ready, group_shares=shares)
 
 
-def test_one_ephemeral_key_of_two_sites_is_refused(
-    consortium: Consortium, issued: Issued
-) -> None:
+def test_one_ephemeral_key_of_two_sites_is_refused(consortium: Consortium, issued: Issued) -> None:
     readies = signed_of(issued)
     stolen = readies[2].ready.ephemeral_key
     readies[3] = _resealed(consortium, readies[3], ephemeral_key=stolen)

@@ -85,7 +85,8 @@ def reference(consortium: Consortium, own: str, documents: list[bytes], vector: 
         seed = kdf(shared, "pair-mask", attempt, *names, salt=root, length=48)
         sign = 1 if own == low else -1
         tag += sign * (int.from_bytes(seed[32:], "little") % P)
-        words = [(w + sign * m) % 2**32 for w, m in zip(words, stream(seed[:32], 4, LENGTH))]
+        masks = stream(seed[:32], 4, LENGTH)
+        words = [(w + sign * m) % 2**32 for w, m in zip(words, masks, strict=True)]
     group = kdf(frame(*gathered), "group", attempt, salt=transcript, length=32)
     secret = kdf(group, "tag", LENGTH.to_bytes(8, "big"), salt=b"", length=64)
     a = [w & P for w in stream(secret[:32], 8, LENGTH)]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import os
+import select
 import ssl
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -158,7 +163,24 @@ def test_flwr_loads_the_node_key_and_sends_the_same_pem(tmp_path: Path) -> None:
     assert launch.node_key_pem(der.hex()) == public_key_to_bytes(loaded.public_key())
 
 
-def test_a_refused_supernode_waits_over_a_minute_and_a_crashed_one_a_second() -> None:
-    assert launch.restart_delay_seconds(1, 3.0) > 60
+def test_a_supernode_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    child = launch._DIE_WITH_PARENT + "import time; print(os.getpid(), flush=True); time.sleep(60)"
+    parent = (
+        "import os, signal, subprocess, sys\n"
+        f"code = {child!r}.format(parent=os.getpid())\n"
+        "child = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)\n"
+        "print(child.stdout.readline().decode(), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", parent], capture_output=True, check=False)
+    orphan = int(ended.stdout)
+    with contextlib.suppress(ProcessLookupError):
+        handle = os.pidfd_open(orphan)
+        assert select.select([handle], [], [], 10)[0], "the orphan lives on"
+        os.close(handle)
+
+
+def test_a_refused_supernode_waits_longer_than_a_crashed_one() -> None:
+    assert launch.restart_delay_seconds(1, 3.0) == 10.0
     assert launch.restart_delay_seconds(-9, 3600.0) == 1.0
     assert launch.restart_delay_seconds(0, 3.0) == 1.0

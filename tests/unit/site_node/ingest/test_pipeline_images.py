@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ PIXELS = bytes(range(16))
 
 
 def _image(patient: str, accession: str, **changes: Any) -> bytes:
-    uid = f"1.2.410.200088.7.1.{abs(hash((patient, accession))) % 10**9}"
+    uid = f"1.2.410.200088.7.1.{zlib.crc32((patient + accession).encode())}"
     fields = {"PatientID": patient, "AccessionNumber": accession, "SOPInstanceUID": uid}
     return dicom_bytes(**{**fields, **changes})
 

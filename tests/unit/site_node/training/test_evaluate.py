@@ -79,7 +79,5 @@ def test_patient_with_several_rows_counts_once_at_the_mean() -> None:
 @pytest.mark.parametrize("architecture", list(Architecture))
 def test_site_without_test_patients_adds_zeros(architecture: str) -> None:
     plan = plan_for(architecture)
-    vector = evaluation_vector(
-        plan, np.zeros(plan.model.parameters), random_features(plan, [])
-    )
+    vector = evaluation_vector(plan, np.zeros(plan.model.parameters), random_features(plan, []))
     assert vector.tolist() == [0] * 204
