@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from coordinator.db import Database, Event
+from coordinator.releases import check_belongs, check_signatures
 from schemas.canonical import parse, sha256_hex
 from schemas.errors import ErrorCode, ProtocolError, TrustError
 from schemas.evaluation import Release
@@ -19,7 +20,7 @@ from schemas.models import from_safetensors
 from schemas.models import model_hash as hash_parameters
 from schemas.secagg.coordinator import words_from_bytes, words_to_bytes
 from schemas.secagg.masking import MaskedSum
-from schemas.signing import Context, SignedDocument, is_valid, open_signed
+from schemas.signing import Context, SignedDocument, open_signed
 from schemas.wire import Final as FinalStatement
 
 Kind = Literal["train", "evaluate"]
@@ -309,19 +310,19 @@ class RoundRecords:
         """
         digest = plan.digest()
         release = parse(Release, body, max_bytes=MAX_RELEASE_BYTES)
-        self._check_release(plan, digest, release)
-        roster = sorted(release.roster)
-        if sorted(signatures) != roster:
-            raise TrustError(
-                ErrorCode.RELEASE_UNSIGNED,
-                "The result is not signed by exactly the sites of its roster.",
-            )
-        for site_id in roster:
-            key = plan.site(site_id).identity_key
-            if not is_valid(key, Context.RELEASE, body, signatures[site_id]):
-                raise TrustError(
-                    ErrorCode.SIGNATURE_INVALID, "A site's signature on the result does not hold."
-                )
+        stored = self.model(digest)
+        check_belongs(
+            plan,
+            release,
+            finals={site: known for site, (known, _) in self.finals(digest).items()},
+            evaluated={
+                item.roster
+                for item in self.attempts(digest)
+                if item.kind == "evaluate" and item.roster
+            },
+            model_hash=None if stored is None else stored[0],
+        )
+        check_signatures(plan, release, body, signatures)
         before = self.release(digest)
         if before is not None:
             if before.body != body:
@@ -329,13 +330,15 @@ class RoundRecords:
                     ErrorCode.RELEASE_MISMATCH, "Another result of this study is stored already."
                 )
             return
-        event = Event("release.stored", digest, {"sha256": sha256_hex(body), "sites": len(roster)})
+        event = Event(
+            "release.stored", digest, {"sha256": sha256_hex(body), "sites": len(release.roster)}
+        )
         with self._db.write(event) as sql:
             sql.execute(
                 "INSERT INTO releases VALUES (?, ?, ?, ?)",
                 (digest, body, json.dumps(dict(signatures), sort_keys=True), self._db.now()),
             )
-            for site_id in roster:
+            for site_id in release.roster:
                 self._db.count(sql, site_id, plan.study_id, "release", len(body))
 
     def release(self, digest: str) -> StoredRelease | None:
@@ -362,28 +365,6 @@ class RoundRecords:
         if row is None:
             raise _unknown_plan()
         return bytes(row["weights"])
-
-    def _check_release(self, plan: StudyPlan, digest: str, release: Release) -> None:
-        finals = self.finals(digest)
-        model = self.model(digest)
-        rosters = {
-            item.roster for item in self.attempts(digest) if item.kind == "evaluate" and item.roster
-        }
-        fits = (
-            release.plan_digest == digest
-            and release.study_id == plan.study_id
-            and release.roster == tuple(sorted(finals))
-            and len(finals) >= plan.cohort_minimum
-            and rosters == {release.roster}
-            and model is not None
-            and release.model_hash == model[0]
-            and {known for known, _ in finals.values()} == {release.model_hash}
-        )
-        if not fits:
-            raise ProtocolError(
-                ErrorCode.RELEASE_MISMATCH,
-                "The result does not belong to this study's model and evaluation roster.",
-            )
 
     def _study_id(self, digest: str) -> str:
         row = (

@@ -110,10 +110,12 @@ class Testbed:
         """Run the same command at every hospital, two at a time."""
         self.in_parallel(lambda name: self.site(name, *arguments))
 
-    def in_parallel(self, step: Callable[[str], object]) -> None:
-        """Do one step for every hospital, two at a time."""
+    def in_parallel(
+        self, step: Callable[[str], object], names: Sequence[str] | None = None
+    ) -> None:
+        """Do one step for every (named) hospital, two at a time."""
         with ThreadPoolExecutor(PARALLEL) as pool:
-            list(pool.map(step, self.site_names))
+            list(pool.map(step, self.site_names if names is None else names))
 
     def _short(self, path: Path) -> str:
         try:
@@ -278,11 +280,14 @@ class Testbed:
                 return False
         return True
 
-    def propose(self, study: str, *, edit: Mapping[str, str] | None = None) -> str:
+    def propose(
+        self, study: str, *, template: str = "", edit: Mapping[str, str] | None = None
+    ) -> str:
         """Let the vendor write, preview, seal and send a plan; returns its digest.
 
         Args:
-            study: name of the study and of its template.
+            study: name of the study.
+            template: name of the draft's template; by default the study's own name.
             edit: replacements in the draft's text, as a person would edit it.
         """
         draft, plan = self.root / f"{study}.draft.toml", self.root / f"{study}.plan"
@@ -304,12 +309,17 @@ class Testbed:
             "-o", str(plan),
         )  # fmt: skip
         self.run("cohortium", "vendor", "study", "apply", str(plan))
-        self.wait_for(
-            lambda: all(self.plan_digest(name, study) for name in self.site_names),
-            f"the plan of {study} at every hospital",
-            60,
-        )
-        return self.plan_digest(self.site_names[0], study)
+        digests: dict[str, str] = {}
+
+        def arrived() -> bool:
+            for name in self.site_names:
+                if not digests.get(name):
+                    digests[name] = self.plan_digest(name, study)
+            return all(digests[name] for name in self.site_names)
+
+        self.wait_for(arrived, f"the plan of {study} at every hospital", 60)
+        assert len(set(digests.values())) == 1
+        return digests[self.site_names[0]]
 
     def plan_digest(self, name: str, study: str) -> str:
         """Give the digest of a study's plan as one hospital received it, or ''."""
@@ -317,16 +327,19 @@ class Testbed:
         found = [plan["digest"] for plan in plans if plan["study_id"] == study]
         return found[-1] if found else ""
 
-    def ingest(self, study: str, raw: Path) -> None:
-        """Let every hospital take in its own raw folder."""
+    def ingest(self, study: str, raw: Path, folder: str = "") -> None:
+        """Let every hospital take in its own raw folder, `raw/<hospital>/<folder or study>`."""
         self.in_parallel(
-            lambda name: self.site(name, "ingest", study, "--source", str(raw / name / study))
+            lambda name: self.site(
+                name, "ingest", study, "--source", str(raw / name / (folder or study))
+            )
         )
 
     def approve(self, study: str, digest: str, names: Sequence[str] | None = None) -> None:
         """Let stewards approve exactly this digest."""
-        for name in names if names is not None else self.site_names:
-            self.site(name, "plan", "approve", study, "--hash", digest)
+        self.in_parallel(
+            lambda name: self.site(name, "plan", "approve", study, "--hash", digest), names
+        )
 
     def study_state(self, study: str) -> dict[str, Any]:
         """Give one study's entry of the coordinator's status."""

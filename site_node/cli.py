@@ -10,22 +10,18 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from schemas.errors import CohortiumError, ConfigError, ErrorCode, InternalError
+from site_node.cli_peers import card_app, peers_app
+from site_node.cli_plan import plan_app
+from site_node.command import State, grouped, home, read_file, site_here
 from site_node.screen import Screen
-
-if TYPE_CHECKING:
-    from site_node.context import SiteContext
-    from site_node.governance.peers import Peer
 
 _HELP = "The site node of one hospital. Every command takes --home DIR and --json."
 app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-card_app = typer.Typer(help="This hospital's identity card.", no_args_is_help=True)
-peers_app = typer.Typer(help="The other hospitals' identity cards.", no_args_is_help=True)
-plan_app = typer.Typer(help="Study plans: read, approve, refuse.", no_args_is_help=True)
 ledger_app = typer.Typer(help="The privacy budget spent here.", no_args_is_help=True)
 audit_app = typer.Typer(help="The signed log of everything that happened.", no_args_is_help=True)
 config_app = typer.Typer(help="site.toml.", no_args_is_help=True)
@@ -37,48 +33,13 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(config_app, name="config")
 
 
-class _State:
-    """What the options before the command said; set once per run of ``main``."""
-
-    home: Path | None = None
-    screen = Screen()
-
-
 @app.callback()
 def _options(
     home: Annotated[Path | None, typer.Option(help="The site's folder.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document, nothing else.")] = False,
 ) -> None:
-    _State.home = home
-    _State.screen = Screen(as_json=json)
-
-
-def _home() -> Path:
-    from site_node.config import resolve_home
-
-    return resolve_home(_State.home)
-
-
-def _site() -> SiteContext:
-    from site_node.context import open_site
-
-    return open_site(_home())
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        raise ConfigError(
-            ErrorCode.CONFIG_FILE_MISSING,
-            "The file you named cannot be read.",
-            hint="Check the path and your rights.",
-            detail=str(path),
-        ) from None
-
-
-def _grouped(fingerprint: str) -> str:
-    return " ".join(fingerprint[i : i + 8] for i in range(0, len(fingerprint), 8))
+    State.home = home
+    State.screen = Screen(as_json=json)
 
 
 # --- site ------------------------------------------------------------------------------------
@@ -93,8 +54,8 @@ def init(
     from site_node.context import create_site
     from site_node.enrol import own_card
 
-    screen = _State.screen
-    site = create_site(_home(), site_id, name)
+    screen = State.screen
+    site = create_site(home(), site_id, name)
     own_card(site)
     screen.title(f"Site {site_id} ({name}) was created in {site.home}")
     screen.facts(
@@ -119,13 +80,13 @@ def enrol(
     """Get this site's certificate for a single-use invite."""
     from site_node.enrol import enrol as run_enrol
 
-    screen, site = _State.screen, _site()
-    record, recording = run_enrol(site, _read_file(invite))
+    screen, site = State.screen, site_here()
+    record, recording = run_enrol(site, read_file(invite))
     screen.title(f"Enrolled with {record.coordinator_name}")
     screen.facts(
         [
             ("Gateway", f"{record.gateway_url} (the only address this site will connect to)"),
-            ("Its authority", _grouped(record.ca_sha256)),
+            ("Its authority", grouped(record.ca_sha256)),
         ]
     )
     screen.put(coordinator=record.coordinator_name, gateway_url=record.gateway_url)
@@ -142,7 +103,7 @@ def ingest(
     from site_node.ingest import profile_for
     from site_node.report import keep_report, show_report
 
-    screen, site = _State.screen, _site()
+    screen, site = State.screen, site_here()
     plan = site.inbox.find(study).plan
     if profile_for(plan.data).digest != plan.deid_profile_sha256:
         raise ConfigError(
@@ -181,7 +142,7 @@ def stop(
     """Stop a study here at once and for good; works without the coordinator."""
     from site_node.report import show_stop
 
-    screen, site = _State.screen, _site()
+    screen, site = State.screen, site_here()
     received = site.inbox.find(study)
     report = site.approvals.stop(received.digest, reason)
     show_stop(screen, received.plan, report)
@@ -191,7 +152,7 @@ def stop(
 @app.command()
 def serve() -> None:
     """Run the site node in the foreground: gateway, SuperNode, executor."""
-    site = _site()
+    site = site_here()
     from site_node.service import serve as run_service
 
     run_service(site)
@@ -202,10 +163,10 @@ def doctor() -> None:
     """Check this machine and site: green, amber or red, and what to do about each."""
     from site_node.doctor import Colour, examine, show_findings
 
-    findings = examine(_home())
-    show_findings(_State.screen, findings)
+    findings = examine(home())
+    show_findings(State.screen, findings)
     if any(finding.colour is Colour.RED for finding in findings):
-        _State.screen.finish()
+        State.screen.finish()
         raise typer.Exit(ConfigError.exit_code)
 
 
@@ -214,221 +175,7 @@ def status() -> None:
     """Show what runs, what waits, and what has left."""
     from site_node.report import show_status
 
-    show_status(_State.screen, _site())
-
-
-# --- cards and peers -------------------------------------------------------------------------
-
-
-@card_app.command("show")
-def card_show() -> None:
-    """Show this hospital's own fingerprint, to read out to the other hospitals."""
-    from schemas.identity import fingerprint, fingerprint_words, open_card
-    from site_node.enrol import own_card
-
-    screen, site = _State.screen, _site()
-    card = open_card(own_card(site))
-    mark = fingerprint(card)
-    screen.title(f"Identity card of {card.name} ({card.site_id})")
-    screen.facts([("Fingerprint", _grouped(mark)), ("In words", fingerprint_words(mark))])
-    screen.put(site_id=card.site_id, fingerprint=mark, words=fingerprint_words(mark))
-    screen.line("Read it out to each other hospital by telephone; they confirm the hexadecimal.")
-
-
-@card_app.command("export")
-def card_export(
-    output: Annotated[Path | None, typer.Option(help="File to write; default: the screen.")] = None,
-) -> None:
-    """Write the signed identity card; hand it to the other hospitals, not via the coordinator."""
-    from site_node.config import write_atomically
-    from site_node.enrol import own_card
-    from site_node.governance.audit import AuditWord
-
-    screen, site = _State.screen, _site()
-    card = own_card(site)
-    screen.put(card=card.model_dump(mode="json"))
-    if output is None:
-        screen.exact(card.canonical().decode("utf-8"))
-        return
-    write_atomically(output.absolute(), card.canonical(), mode=0o644)
-    with site.audit.recording(AuditWord.CARD_EXPORTED) as recording:
-        pass
-    screen.line(f"The card was written to {output}. It holds public keys only.")
-    screen.event(recording)
-
-
-def _show_peer(screen: Screen, peer: Peer) -> None:
-    screen.facts(
-        [
-            ("Hospital", f"{peer.card.name} ({peer.card.site_id})"),
-            ("Fingerprint", _grouped(peer.fingerprint)),
-            ("In words", peer.words),
-            ("Confirmed", peer.confirmed_at or "NO - compare by telephone before any approval"),
-        ]
-    )
-
-
-def _peer_values(peer: Peer) -> dict[str, str | None]:
-    return {
-        "site_id": peer.card.site_id,
-        "name": peer.card.name,
-        "fingerprint": peer.fingerprint,
-        "words": peer.words,
-        "imported_at": peer.imported_at,
-        "confirmed_at": peer.confirmed_at,
-    }
-
-
-@peers_app.command("import")
-def peers_import(
-    file: Annotated[Path, typer.Argument(help="The other hospital's card file.")],
-    replace: Annotated[bool, typer.Option(help="Put it in the place of an older card.")] = False,
-) -> None:
-    """Read another hospital's card; it counts only once it is confirmed."""
-    screen, site = _State.screen, _site()
-    peer, recording = site.peers.import_card(_read_file(file), replace=replace)
-    screen.title("Card imported")
-    _show_peer(screen, peer)
-    screen.put(peer=_peer_values(peer))
-    screen.event(recording)
-    if peer.confirmed_at is None:
-        screen.title("Next: call that hospital and compare, then")
-        screen.exact(f"  cohortium-site peers confirm {peer.card.site_id} --fingerprint HEX")
-
-
-@peers_app.command("show")
-def peers_show() -> None:
-    """List the other hospitals and whether their fingerprints are confirmed."""
-    screen, site = _State.screen, _site()
-    peers = site.peers.all()
-    screen.title("Other hospitals" if peers else "No other hospital's card was imported yet.")
-    for peer in peers:
-        _show_peer(screen, peer)
-        screen.line()
-    screen.put(peers=[_peer_values(peer) for peer in peers])
-
-
-@peers_app.command("confirm")
-def peers_confirm(
-    site_id: Annotated[str, typer.Argument(help="The other hospital's site id.")],
-    fingerprint: Annotated[str, typer.Option(help="The 64 hex characters it told you.")],
-) -> None:
-    """Confirm a fingerprint that the other hospital told you by another way."""
-    screen, site = _State.screen, _site()
-    peer, recording = site.peers.confirm(site_id, fingerprint)
-    screen.title("Confirmed")
-    _show_peer(screen, peer)
-    screen.put(peer=_peer_values(peer))
-    screen.event(recording)
-
-
-# --- plans -----------------------------------------------------------------------------------
-
-
-@plan_app.command("list")
-def plan_list() -> None:
-    """List the plans that arrived and where each stands."""
-    screen, site = _State.screen, _site()
-    plans = site.inbox.plans()
-    rows = [
-        (
-            received.plan.study_id,
-            site.approvals.state(received.digest, received.plan.expires).value,
-            received.digest[:16],
-            received.plan.expires[:10],
-            received.plan.vendor,
-        )
-        for received in plans
-    ]
-    screen.title("Study plans" if rows else "No plan has arrived.")
-    if rows:
-        screen.table(("study", "state", "hash begins", "expires", "vendor"), rows)
-    screen.put(
-        plans=[
-            {
-                "study_id": received.plan.study_id,
-                "digest": received.digest,
-                "state": row[1],
-                "expires": received.plan.expires,
-                "vendor": received.plan.vendor,
-            }
-            for received, row in zip(plans, rows, strict=True)
-        ]
-    )
-
-
-@plan_app.command("import")
-def plan_import(
-    file: Annotated[Path, typer.Argument(help="A sealed plan as the vendor wrote it.")],
-) -> None:
-    """Read a plan from a file, where no coordinator is at hand."""
-    from schemas.canonical import parse
-    from schemas.signing import SignedDocument
-    from site_node.governance.inbox import MAX_SEALED_PLAN_BYTES, open_plan
-
-    screen, site = _State.screen, _site()
-    raw = parse(
-        SignedDocument, _read_file(file).strip(), max_bytes=MAX_SEALED_PLAN_BYTES
-    ).canonical()
-    plan = open_plan(raw)
-    recording = site.inbox.receive("plan", plan.study_id, raw)
-    screen.put(study_id=plan.study_id, digest=plan.digest(), new=recording is not None)
-    if recording is None:
-        screen.line(f"This plan of study {plan.study_id} is known here already.")
-    else:
-        screen.line(f"The plan of study {plan.study_id} was read.")
-        screen.event(recording)
-    screen.exact(f"  cohortium-site plan show {plan.study_id}")
-
-
-@plan_app.command("show")
-def plan_show(
-    study: Annotated[str, typer.Argument(help="Study name, or the beginning of a plan's hash.")],
-) -> None:
-    """Say what will leave this hospital, what it costs, and who takes part."""
-    from site_node.report import show_plan
-
-    screen, site = _State.screen, _site()
-    show_plan(screen, site, site.approvals.review(site.inbox.find(study)))
-
-
-@plan_app.command("approve")
-def plan_approve(
-    study: Annotated[str, typer.Argument(help="Study name, or the beginning of a plan's hash.")],
-    hash: Annotated[str, typer.Option(help="The whole hash that `plan show` printed.")],
-) -> None:
-    """Sign a plan for this hospital and reserve its privacy budget."""
-    screen, site = _State.screen, _site()
-    received = site.inbox.find(study)
-    approval, recording = site.approvals.approve(received.sealed, hash)
-    screen.title(f"Approved: {received.plan.title}")
-    screen.facts(
-        [
-            ("Hash", approval.plan_digest),
-            ("Hospitals confirmed", ", ".join(sorted(approval.peers))),
-            ("Attempts reserved", str(received.plan.training.attempts)),
-            ("Sent", "by the courier, as soon as `serve` runs and the coordinator answers"),
-        ]
-    )
-    screen.put(digest=approval.plan_digest, study_id=approval.study_id)
-    screen.event(recording)
-    screen.exact(f"  cohortium-site stop {received.plan.study_id}   takes it back, for good")
-
-
-@plan_app.command("refuse")
-def plan_refuse(
-    study: Annotated[str, typer.Argument(help="Study name, or the beginning of a plan's hash.")],
-    reason: Annotated[str, typer.Option(help="A code, for example steward.decision.")] = (
-        "steward.decision"
-    ),
-) -> None:
-    """Say no to a plan; a changed plan can be approved later under its new hash."""
-    screen, site = _State.screen, _site()
-    received = site.inbox.find(study)
-    recording = site.approvals.refuse(received.digest, reason)
-    screen.line(f"The plan {received.digest[:16]} of study {received.plan.study_id} was refused.")
-    screen.put(digest=received.digest)
-    screen.event(recording)
+    show_status(State.screen, site_here())
 
 
 # --- ledger, audit, configuration ------------------------------------------------------------
@@ -439,7 +186,7 @@ def ledger_show() -> None:
     """Show what every study has spent and may still spend here."""
     from site_node.report import show_ledger
 
-    show_ledger(_State.screen, _site())
+    show_ledger(State.screen, site_here())
 
 
 @ledger_app.command("verify")
@@ -447,7 +194,7 @@ def ledger_verify() -> None:
     """Recompute the ledger's chain, signatures and rules."""
     from site_node.report import show_chain
 
-    show_chain(_State.screen, "ledger", ErrorCode.LEDGER_BROKEN, _site().ledger.verify())
+    show_chain(State.screen, "ledger", ErrorCode.LEDGER_BROKEN, site_here().ledger.verify())
 
 
 @audit_app.command("show")
@@ -455,7 +202,7 @@ def audit_show(
     last: Annotated[int, typer.Option(min=1, help="How many of the newest events.")] = 20,
 ) -> None:
     """Show the newest events."""
-    screen, site = _State.screen, _site()
+    screen, site = State.screen, site_here()
     rows = site.audit.rows(last=last)
     screen.table(
         ("#", "time", "event", "plan", "attributes"),
@@ -478,7 +225,7 @@ def audit_verify() -> None:
     """Recompute the audit log's chain and signatures."""
     from site_node.report import show_chain
 
-    show_chain(_State.screen, "audit log", ErrorCode.AUDIT_BROKEN, _site().audit.verify())
+    show_chain(State.screen, "audit log", ErrorCode.AUDIT_BROKEN, site_here().audit.verify())
 
 
 @config_app.command("check")
@@ -486,9 +233,9 @@ def config_check() -> None:
     """Print the effective configuration with every default."""
     from site_node.config import load_config, render_config
 
-    config = load_config(_home())
-    _State.screen.put(config=config.model_dump(mode="json"))
-    _State.screen.exact(render_config(config).rstrip())
+    config = load_config(home())
+    State.screen.put(config=config.model_dump(mode="json"))
+    State.screen.exact(render_config(config).rstrip())
 
 
 def _short(value: str | int) -> str:
@@ -521,16 +268,16 @@ def run(arguments: Sequence[str]) -> int:
     import click
 
     given = _hoisted(arguments)
-    _State.home, _State.screen = None, Screen(as_json="--json" in given)
+    State.home, State.screen = None, Screen(as_json="--json" in given)
     try:
         status = app(given, prog_name="cohortium-site", standalone_mode=False)
         if status in (0, None):
-            _State.screen.finish()
+            State.screen.finish()
         return int(status or 0)
     except CohortiumError as error:
-        if not _State.screen.as_json:
+        if not State.screen.as_json:
             sys.stdout.flush()
-        _State.screen.error(error)
+        State.screen.error(error)
         return error.exit_code
     except click.exceptions.Abort:
         return 130
@@ -540,7 +287,7 @@ def run(arguments: Sequence[str]) -> int:
             error.format_message(),
             hint="`cohortium-site COMMAND --help` lists what it takes.",
         )
-        _State.screen.error(usage)
+        State.screen.error(usage)
         return usage.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -549,7 +296,7 @@ def run(arguments: Sequence[str]) -> int:
         detail = type(error).__name__
         if os.environ.get("COHORTIUM_DEBUG") == "1":
             raise
-        _State.screen.error(
+        State.screen.error(
             InternalError(
                 ErrorCode.INTERNAL_UNEXPECTED,
                 "The command failed in a way nobody foresaw; nothing was sent.",

@@ -165,9 +165,7 @@ def _literal(value: object) -> str:
     return f'"{text}"'
 
 
-def write_atomically(
-    path: Path, raw: bytes, *, mode: int = 0o600, is_forced: bool = True
-) -> None:
+def write_atomically(path: Path, raw: bytes, *, mode: int = 0o600, is_forced: bool = True) -> None:
     """Replace a file so that a reader or a crash sees the old bytes or the new, never half.
 
     Args:

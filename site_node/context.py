@@ -14,8 +14,9 @@ from site_node.clock import Clock, utc_now
 from site_node.config import SiteConfig, load_config
 from site_node.db import Database
 from site_node.egress.gate import Gate, Manifest
-from site_node.governance.approvals import Approvals, check_state
+from site_node.governance.approvals import Approvals
 from site_node.governance.audit import WITNESS_NAME, Audit, AuditWord
+from site_node.governance.checks import check_state
 from site_node.governance.inbox import Inbox
 from site_node.governance.journal import Journal
 from site_node.governance.ledger import ChargeRef, Ledger

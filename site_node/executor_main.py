@@ -32,6 +32,7 @@ def main(home: Path, runtime_port: int) -> None:
 
     import torch
 
+    import site_node.training.dp_sgd  # noqa: F401 - loaded now, so that no round waits for it
     from site_node.flower.client_app import ClientApp
 
     torch.set_num_threads(1)

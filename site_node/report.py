@@ -1,241 +1,25 @@
-"""What do people at the hospital read? Plans, stops, ingest, ledger and status in plain words."""
+"""What do people at the hospital read? Stops, ingest, ledger and status in plain words."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from schemas.errors import CohortiumError, ErrorCode, InternalError, TrustError
 from site_node.config import write_atomically
-from site_node.egress.preview import NEVER_LEAVES, what_leaves
-from site_node.governance.approvals import PlanState
 from site_node.governance.audit import AuditWord
-from site_node.screen import Screen, amount, mapping_rows
+from site_node.plan_view import plan_state_words
+from site_node.screen import Screen, mapping_rows
 
 if TYPE_CHECKING:
     from schemas.governance.study import StudyPlan
     from site_node.context import SiteContext
-    from site_node.governance.approvals import Review, StopReport
+    from site_node.governance.approvals import StopReport
     from site_node.governance.audit import ChainReport, Recording
-    from site_node.governance.ledger import Budget
     from site_node.ingest import IngestReport
 
 
-# --- plan show -------------------------------------------------------------------------------
-
-
-def show_plan(screen: Screen, site: SiteContext, review: Review) -> None:
-    """Answer "what will leave this hospital?" for one plan."""
-    plan, digest = review.received.plan, review.received.digest
-    screen.title(f"{plan.title}")
-    screen.facts(
-        [
-            ("Study", f"{plan.study_id}, {review.state.value} at this hospital"),
-            ("Purpose", plan.purpose),
-            ("Vendor", f"{plan.vendor}, key {plan.vendor_key[:16]}… {_vendor_note(site, plan)}"),
-            ("Results go to", ", ".join(plan.recipients)),
-            ("Written, expires", f"{plan.created}, {plan.expires}"),
-            ("Model", _model_words(plan)),
-            ("Data used", _data_words(site, plan)),
-        ]
-    )
-    _show_leaving(screen, plan)
-    _show_privacy(screen, plan, review.budget, is_reserved=review.state is PlanState.APPROVED)
-    _show_hospitals(screen, site, review)
-    _show_problems(screen, review)
-    screen.title("Hash of this plan (a changed plan has another one)")
-    screen.exact(f"  {digest}")
-    screen.title("Next")
-    if review.state is PlanState.PENDING and not review.problems:
-        screen.exact(f"  cohortium-site plan approve {plan.study_id} --hash {digest}")
-        screen.exact(f"  cohortium-site plan refuse {plan.study_id}")
-    elif review.state is PlanState.PENDING:
-        screen.line("  It cannot be approved as it stands; see above what to do.")
-    elif review.state is PlanState.APPROVED:
-        screen.exact(f"  cohortium-site stop {plan.study_id}   stops it at once, for good")
-    else:
-        screen.line("  Nothing; only a new plan from the vendor can be approved.")
-    screen.put(
-        study_id=plan.study_id,
-        digest=digest,
-        state=review.state.value,
-        expires=plan.expires,
-        vendor_key=plan.vendor_key,
-        app_bundle_sha256=plan.app_bundle_sha256,
-    )
-
-
-def _vendor_note(site: SiteContext, plan: StudyPlan) -> str:
-    known = site.config.known_vendors
-    if not known:
-        return "(this hospital lists no vendors; compare the key with the vendor's own)"
-    return "(listed here)" if plan.vendor_key in known else "(NOT LISTED here)"
-
-
-def _model_words(plan: StudyPlan) -> str:
-    training = plan.training
-    how = (
-        "every training patient in each step"
-        if training.sampling == "full"
-        else f"each training patient with chance {training.sampling_rate:g} in each step"
-    )
-    return (
-        f"{plan.model.architecture.value}, {plan.model.parameters:,} parameters, "
-        f"{training.steps} steps, {how}"
-    )
-
-
-def _data_words(site: SiteContext, plan: StudyPlan) -> str:
-    if plan.data.source == "dicom":
-        what = f"DICOM images as {plan.data.image_rows} x {plan.data.image_columns} grey pixels"
-    else:
-        what = f"{len(plan.data.columns)} columns: " + ", ".join(c.name for c in plan.data.columns)
-    path = site.folders.reports / f"{plan.study_id}.json"
-    if not path.exists():
-        return f"{what}. NOT INGESTED yet: `cohortium-site ingest {plan.study_id} --source DIR`"
-    return f"{what}. Ingested here; nothing of it is readable outside the store"
-
-
-def _show_leaving(screen: Screen, plan: StudyPlan) -> None:
-    leaving = what_leaves(plan)
-    training = plan.training
-    screen.title("What will leave this hospital?")
-    screen.facts([(line.kind, line.what) for line in leaving])
-    screen.line()
-    screen.table(
-        ("kind", "at most", "bytes each, at most", "bytes in all, at most"),
-        [(x.kind, f"{x.at_most:,}", f"{x.bytes_each:,}", f"{x.bytes_total:,}") for x in leaving],
-    )
-    total = sum(line.bytes_total for line in leaving)
-    screen.line(
-        f"  In all at most {amount(total)}. An update is 4 bytes for each of "
-        f"{plan.model.parameters:,} parameters and a signed header; there are {training.steps} "
-        f"steps and at most {training.retry_cap} retries. The gate refuses anything larger. "
-        "Besides this only signed approvals and stops, and the connection's own polls and "
-        "heartbeats, which are counted (`cohortium-site status`)."
-    )
-    screen.title("What never leaves")
-    for text in NEVER_LEAVES:
-        screen.line(f"  - {text}")
-    screen.put(
-        leaves=[
-            {
-                "kind": line.kind,
-                "what": line.what,
-                "at_most": line.at_most,
-                "bytes_each": line.bytes_each,
-                "bytes_total": line.bytes_total,
-            }
-            for line in leaving
-        ],
-        leaves_bytes_total=total,
-        never_leaves=list(NEVER_LEAVES),
-    )
-
-
-def privacy_words(plan: StudyPlan) -> str:
-    """Say epsilon with its whole scope in one sentence; it is never printed without."""
-    privacy, training = plan.privacy, plan.training
-    return (
-        f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g}, unit {privacy.unit} "
-        f"(adjacency {privacy.adjacency}), for a patient of {_hospitals(privacy)}, against the "
-        f"coordinator together with up to t = {plan.collusion_bound} hospital(s), over all "
-        f"{training.attempts} attempts ({training.steps} steps and {training.retry_cap} retries), "
-        f"accountant {privacy.accountant}"
-    )
-
-
-def _hospitals(privacy: Any) -> str:
-    count = privacy.hospitals_per_patient
-    return "one hospital" if count == 1 else f"up to {count} hospitals"
-
-
-def _show_privacy(screen: Screen, plan: StudyPlan, budget: Budget, *, is_reserved: bool) -> None:
-    privacy = plan.privacy
-    screen.title("What it costs the patients' privacy")
-    before = budget.committed
-    screen.facts(
-        [
-            ("Cost", privacy_words(plan)),
-            ("In two hospitals", f"epsilon {privacy.epsilon_two_hospitals:g} for such a patient"),
-            ("Outside epsilon", "metrics on the test patients, and tuning: "
-                                + plan.tuning_declaration),
-            ("A colluding site", "can read the summed test counts of all hospitals together"),
-            ("Budget here", f"{'with' if is_reserved else 'before'} this plan epsilon "
-                            f"{before:.4f} of {budget.limit:g}"
-                            + ("" if is_reserved else f", after it {budget.after:.4f}")
-                            + f" (all studies, delta {budget.delta:g}); spent so far "
-                              f"{budget.spent:.4f}"),
-        ]
-    )  # fmt: skip
-    screen.put(
-        privacy={
-            "epsilon": privacy.epsilon,
-            "delta": privacy.delta,
-            "unit": privacy.unit,
-            "adjacency": privacy.adjacency,
-            "t": plan.collusion_bound,
-            "hospitals_per_patient": privacy.hospitals_per_patient,
-            "epsilon_two_hospitals": privacy.epsilon_two_hospitals,
-            "attempts": plan.training.attempts,
-            "steps": plan.training.steps,
-            "retry_cap": plan.training.retry_cap,
-            "accountant": privacy.accountant,
-            "outside_epsilon": ["test-set metrics", "tuning"],
-        },
-        budget={
-            "spent": budget.spent,
-            "before": before,
-            "after": budget.after,
-            "limit": budget.limit,
-            "delta": budget.delta,
-        },
-    )
-
-
-def _show_hospitals(screen: Screen, site: SiteContext, review: Review) -> None:
-    plan = review.received.plan
-    screen.title(
-        f"Who takes part: {len(plan.sites)} hospitals, never fewer than {plan.cohort_minimum} in "
-        "one sum"
-    )
-    rows = []
-    for check in review.peers:
-        state = "confirmed here" if check.problem is None else check.problem.meaning
-        rows.append((check.site_id, check.name, check.fingerprint[:16] or "-", state))
-    screen.table(("hospital", "name", "fingerprint begins", "keys"), rows)
-    screen.line(f"  and this hospital, {site.config.site_id}.")
-    screen.put(
-        peers=[
-            {
-                "site_id": check.site_id,
-                "name": check.name,
-                "fingerprint": check.fingerprint,
-                "confirmed": check.problem is None,
-                "problem": None if check.problem is None else check.problem.value,
-            }
-            for check in review.peers
-        ]
-    )
-
-
-def _show_problems(screen: Screen, review: Review) -> None:
-    decided = {
-        ErrorCode.PLAN_ALREADY_APPROVED,
-        ErrorCode.PLAN_STOPPED,
-        ErrorCode.PLAN_REFUSED,
-    }
-    problems = [error for error in review.problems if error.code not in decided]
-    if problems:
-        screen.title("What speaks against approving it")
-        for error in problems:
-            screen.line(f"  - {error.sentence} {error.hint} [{error.code.value}]", style="red")
-    screen.put(
-        problems=[
-            {"code": error.code.value, "sentence": error.sentence, "hint": error.hint}
-            for error in problems
-        ]
-    )
+_SENT_SHOWN: Final = 10
 
 
 # --- stop ------------------------------------------------------------------------------------
@@ -251,9 +35,11 @@ def show_stop(screen: Screen, plan: StudyPlan, report: StopReport) -> None:
             ("sent", "kind", "round", "attempt", "bytes"),
             [
                 (x.sent_at, x.kind, str(x.round), str(x.attempt), f"{x.n_bytes:,}")
-                for x in report.sent
+                for x in report.sent[-_SENT_SHOWN:]
             ],
         )
+        if len(report.sent) > _SENT_SHOWN:
+            screen.line(f"  These are the last {_SENT_SHOWN}; --json lists all of them.")
         screen.line(
             "They were masked; sums they are part of may still be computed. They stay charged."
         )
@@ -455,10 +241,10 @@ def show_status(screen: Screen, site: SiteContext) -> None:
         screen.title("Studies")
         rows = []
         for received in plans:
-            state = site.approvals.state(received.digest, received.plan.expires)
+            state = plan_state_words(site, received)
             highest = site.journal.highest(received.digest, "train")
             step = "-" if highest is None else f"{highest[0] + 1} of {received.plan.training.steps}"
-            rows.append((received.plan.study_id, state.value, step, received.digest[:16]))
+            rows.append((received.plan.study_id, state, step, received.digest[:16]))
         screen.table(("study", "state", "step", "hash begins"), rows)
     totals = site.manifest.totals()
     if totals:
@@ -477,7 +263,7 @@ def show_status(screen: Screen, site: SiteContext) -> None:
             {
                 "study_id": received.plan.study_id,
                 "digest": received.digest,
-                "state": site.approvals.state(received.digest, received.plan.expires).value,
+                "state": plan_state_words(site, received),
             }
             for received in plans
         ],

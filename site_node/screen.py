@@ -68,16 +68,21 @@ class Screen:
 
     def facts(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Print names and values in two columns."""
+        if self.is_rich:
+            from rich.table import Table
+
+            grid = Table.grid(padding=(0, 2))
+            grid.add_column(style="dim", no_wrap=True)
+            grid.add_column(overflow="fold")
+            for name, value in pairs:
+                grid.add_row(f"  {name}", _escaped(value))
+            self._rich().print(grid)
+            return
         width = max((len(name) for name, _ in pairs), default=0) + 2
         for name, value in pairs:
             head = f"  {name:<{width}}"
-            if self.is_rich:
-                self._rich().print(f"[dim]{head}[/dim]{_escaped(value)}", soft_wrap=True)
-            else:
-                wrapped = textwrap.wrap(
-                    value, max(40, _WIDTH - len(head)), break_long_words=False
-                ) or [""]
-                self._print(("\n" + " " * len(head)).join([head + wrapped[0], *wrapped[1:]]))
+            wrapped = textwrap.wrap(value, max(40, _WIDTH - len(head)), break_long_words=False)
+            self._print(("\n" + " " * len(head)).join([head + "".join(wrapped[:1]), *wrapped[1:]]))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table; right-aligned where every cell of a column is a number."""

@@ -126,6 +126,7 @@ class StudySession:
             last_sum_hash=last_sum,
             ledger_head=self.site.ledger.head(),
             entropy=self.entropy,
+            recipients=self.approved,
         )
         self.forget_ready(kind)
         self.issued[kind] = (signed, secrets)

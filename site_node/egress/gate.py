@@ -298,9 +298,7 @@ class Manifest:
         elif time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
             self.flush()
 
-    def flush(
-        self, sent: tuple[str, str, int] | None = None, *, is_forced: bool = False
-    ) -> None:
+    def flush(self, sent: tuple[str, str, int] | None = None, *, is_forced: bool = False) -> None:
         """Write the pending byte totals, and with them one answer about to be sent."""
         with self._database.write(is_forced=is_forced) as connection:
             if sent is not None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from schemas.errors import (
-    BudgetExceeded,
     CohortiumError,
     ErrorCode,
     PolicyDenied,
@@ -22,6 +19,13 @@ from site_node.config import SiteConfig
 from site_node.db import Database
 from site_node.floors import check_floors
 from site_node.governance.audit import Audit, AuditWord, Recording
+from site_node.governance.checks import (
+    EpsilonOf,
+    PlanChecks,
+    PlanState,
+    check_state,
+    recomputed_epsilon,
+)
 from site_node.governance.inbox import Inbox, ReceivedPlan, open_plan
 from site_node.governance.ledger import Budget, Ledger
 from site_node.governance.peers import PeerCheck, Peers
@@ -29,18 +33,6 @@ from site_node.governance.peers import PeerCheck, Peers
 if TYPE_CHECKING:
     from schemas.governance.study import StudyPlan
     from site_node.keys import SiteKeys
-
-EpsilonOf = Callable[["StudyPlan"], float]
-
-
-class PlanState(StrEnum):
-    """Where one plan stands at this hospital."""
-
-    PENDING = "pending"  # arrived, nobody has decided
-    APPROVED = "approved"  # the steward signed this digest; rounds may run
-    REFUSED = "refused"  # the steward said no
-    STOPPED = "stopped"  # the steward stopped it; final for this digest
-    EXPIRED = "expired"  # past its date, whatever was decided before
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +69,6 @@ class Review:
     budget: Budget
 
 
-def recomputed_epsilon(plan: StudyPlan) -> float:
-    """Compute the plan's epsilon here, from its noise, over every attempt it may open."""
-    from schemas.privacy.accounting import epsilon
-
-    return epsilon(
-        noise_multiplier=plan.privacy.noise_multiplier,
-        sampling_rate=plan.training.sampling_rate,
-        steps=plan.training.attempts,
-        delta=plan.privacy.delta,
-        hospitals_per_patient=plan.privacy.hospitals_per_patient,
-    )
-
-
 class Approvals:
     """The steward's decisions on plans, and what they allow now."""
 
@@ -114,7 +93,7 @@ class Approvals:
         self._keys = keys
         self._config = config
         self._clock = clock
-        self._epsilon_of = epsilon_of
+        self._checks = PlanChecks(keys, config, peers, clock, epsilon_of)
         self._parsed: dict[str, StudyPlan] = {}
 
     # --- what holds now --------------------------------------------------------------------
@@ -195,20 +174,9 @@ class Approvals:
         """Check everything about a plan without deciding, for a person to read."""
         plan, digest = received.plan, received.digest
         problems: list[CohortiumError] = []
-        checks: tuple[Callable[[], None], ...] = (
-            lambda: self._check_decidable(plan, digest),
-            lambda: self._check_dates(plan),
-            lambda: self._check_vendor(plan.vendor_key),
-            lambda: self._check_own_keys(plan),
-            lambda: self._check_peers(plan),
-            lambda: check_floors(plan, self._config.floors),
-            lambda: self._check_bundle(plan),
-            lambda: self._check_epsilon(plan),
-            lambda: self._ledger.check_budget(plan, digest),
-        )
-        for check in checks:
+        for check in (self._check_decidable, *self._checks.all, self._ledger.check_budget):
             try:
-                check()
+                check(plan)
             except CohortiumError as error:
                 problems.append(error)
         return Review(
@@ -216,7 +184,7 @@ class Approvals:
             self.state(digest, plan.expires),
             self._peers.checks(plan),
             tuple(problems),
-            self._ledger.budget(plan, digest),
+            self._ledger.budget(plan),
         )
 
     def approve(self, sealed: bytes, expected_hash: str) -> tuple[Approval, Recording]:
@@ -251,15 +219,8 @@ class Approvals:
                 hint="Read `cohortium-site plan show` again: a changed plan has a new hash and "
                 "needs a new reading.",
             )
-        self._check_decidable(plan, digest)
-        self._check_dates(plan)
-        self._check_vendor(plan.vendor_key)
-        self._check_own_keys(plan)
-        self._check_peers(plan)
-        check_floors(plan, self._config.floors)
-        self._check_bundle(plan)
-        self._check_epsilon(plan)
-        self._ledger.check_budget(plan, digest)
+        for check in (self._check_decidable, *self._checks.all, self._ledger.check_budget):
+            check(plan)
         self._inbox.receive("plan", plan.study_id, sealed)
         now = format_time(self._clock())
         approval = Approval(
@@ -287,7 +248,7 @@ class Approvals:
     def refuse(self, plan_digest: str, reason_code: str = "plan.refused") -> Recording:
         """Say no to a plan that nobody has decided on yet; final for this digest."""
         plan = self._plan(plan_digest)
-        self._check_decidable(plan, plan_digest)
+        self._check_decidable(plan)
         with self._audit.recording(
             AuditWord.PLAN_REFUSED, plan_digest=plan_digest, study=plan.study_id, code=reason_code
         ) as recording:
@@ -346,10 +307,8 @@ class Approvals:
         except CohortiumError:
             return b""
 
-    # --- single checks ---------------------------------------------------------------------
-
-    def _check_decidable(self, plan: StudyPlan, digest: str) -> None:
-        state = self.state(digest, plan.expires)
+    def _check_decidable(self, plan: StudyPlan) -> None:
+        state = self.state(plan.digest(), plan.expires)
         if state is PlanState.APPROVED:
             raise PolicyDenied(
                 ErrorCode.PLAN_ALREADY_APPROVED,
@@ -358,125 +317,6 @@ class Approvals:
             )
         if state in (PlanState.STOPPED, PlanState.REFUSED):
             check_state(state)
-
-    def _check_dates(self, plan: StudyPlan) -> None:
-        now = self._clock()
-        if now >= parse_time(plan.expires):
-            check_state(PlanState.EXPIRED)
-        if (parse_time(plan.created) - now).total_seconds() > 3600:
-            raise PolicyDenied(
-                ErrorCode.PLAN_NOT_YET_VALID,
-                "The plan says it was written in the future.",
-                hint="Check this machine's clock (`cohortium-site doctor`); if it is right, ask "
-                "the vendor.",
-            )
-
-    def _check_vendor(self, vendor_key: str) -> None:
-        known = self._config.known_vendors
-        if known and vendor_key not in known:
-            raise TrustError(
-                ErrorCode.PLAN_VENDOR_UNKNOWN,
-                "The plan is signed by a vendor this hospital does not list.",
-                hint="If the vendor is right, add its key to known_vendors in site.toml.",
-            )
-
-    def _check_own_keys(self, plan: StudyPlan) -> None:
-        if self._config.site_id not in plan.site_ids:
-            raise TrustError(
-                ErrorCode.PLAN_SITE_ABSENT,
-                "The plan does not name this hospital.",
-                hint="Ask the vendor whether you should take part.",
-            )
-        own = plan.site(self._config.site_id)
-        mine = (
-            public_hex(self._keys.identity),
-            public_hex(self._keys.approval),
-            self._keys.study.public_key().public_bytes_raw().hex(),
-        )
-        if (own.identity_key, own.approval_key, own.study_key) != mine:
-            raise TrustError(
-                ErrorCode.OWN_KEY_WRONG,
-                "The plan names this hospital with keys that are not its own.",
-                hint="Do not approve it. Send your card again (`card export`) to the vendor by a "
-                "way that does not pass the coordinator.",
-            )
-
-    def _check_peers(self, plan: StudyPlan) -> None:
-        for check in self._peers.checks(plan):
-            if check.problem is not None:
-                raise TrustError(
-                    check.problem, _PEER_SENTENCES[check.problem].format(site=check.site_id),
-                    hint=_PEER_HINTS[check.problem].format(site=check.site_id),
-                )  # fmt: skip
-
-    def _check_bundle(self, plan: StudyPlan) -> None:
-        known = self._config.known_bundles
-        if known and plan.app_bundle_sha256 not in known:
-            raise PolicyDenied(
-                ErrorCode.BUNDLE_UNKNOWN,
-                "The plan names an app bundle this hospital does not list.",
-                hint="Compare the bundle's SHA-256 with the release notes; if it is right, add it "
-                "to known_bundles in site.toml.",
-            )
-
-    def _check_epsilon(self, plan: StudyPlan) -> None:
-        computed = self._epsilon_of(plan)
-        if not computed <= plan.privacy.epsilon + 1e-9:
-            raise BudgetExceeded(
-                ErrorCode.ACCOUNTING_MISMATCH,
-                f"The plan promises epsilon {plan.privacy.epsilon:g}, but its noise gives "
-                f"{computed:.4f} over all the attempts it allows.",
-                hint="Ask the vendor for a plan whose noise fits its promise.",
-            )
-
-
-_PEER_SENTENCES = {
-    ErrorCode.PEER_UNKNOWN: "No identity card of {site}, which the plan names, is known here.",
-    ErrorCode.PEER_UNCONFIRMED: "Nobody here has confirmed the fingerprint of {site}.",
-    ErrorCode.PEER_KEY_SUBSTITUTED: "The plan names {site} with other keys than its card has.",
-}
-_PEER_HINTS = {
-    ErrorCode.PEER_UNKNOWN: "Ask {site} for its card file and `peers import FILE`.",
-    ErrorCode.PEER_UNCONFIRMED: "Call {site}, compare, then "
-    "`peers confirm {site} --fingerprint HEX`.",
-    ErrorCode.PEER_KEY_SUBSTITUTED: "Do not approve it: somebody may stand between you and {site}. "
-    "Call {site} and the vendor.",
-}
-
-
-def check_state(state: PlanState) -> None:
-    """Refuse any state but approved.
-
-    Raises:
-        TrustError: PLAN_UNAPPROVED.
-        PolicyDenied: PLAN_STOPPED, PLAN_REFUSED, PLAN_EXPIRED.
-    """
-    if state is PlanState.APPROVED:
-        return
-    if state is PlanState.PENDING:
-        raise TrustError(
-            ErrorCode.PLAN_UNAPPROVED,
-            "This hospital has not approved the plan.",
-            hint="Read it with `cohortium-site plan show`, then `plan approve --hash`.",
-        )
-    sentence, code, hint = {
-        PlanState.STOPPED: (
-            "This hospital has stopped the plan, for good.",
-            ErrorCode.PLAN_STOPPED,
-            "A new study needs a new plan from the vendor.",
-        ),
-        PlanState.REFUSED: (
-            "This hospital has refused the plan.",
-            ErrorCode.PLAN_REFUSED,
-            "A changed plan from the vendor can be approved under its new hash.",
-        ),
-        PlanState.EXPIRED: (
-            "The plan has expired.",
-            ErrorCode.PLAN_EXPIRED,
-            "Ask the vendor for a new plan; `cohortium-site stop` returns unused budget.",
-        ),
-    }[state]
-    raise PolicyDenied(code, sentence, hint=hint)
 
 
 def _sent_before(recording: Recording, plan_digest: str) -> tuple[tuple[SentUpload, ...], int]:

@@ -137,13 +137,13 @@ class Ledger:
             charge.index, entry.plan_digest, entry.kind, entry.round, entry.attempt
         )
 
-    def budget(self, plan: StudyPlan | None = None, digest: str = "") -> Budget:
+    def budget(self, plan: StudyPlan | None = None) -> Budget:
         """Compute the budget now, and with a plan added that is not reserved yet."""
         state = self.state()
         delta = self._floors.maximum_delta
         committed = state.committed_epsilon(delta=delta)
         after = committed
-        if plan is not None and digest not in state.accounts:
+        if plan is not None and (digest := plan.digest()) not in state.accounts:
             after = state.committed_epsilon(delta=delta, also=self._reserve(plan, digest))
         return Budget(
             spent=state.charged_epsilon(delta=delta),
@@ -153,13 +153,13 @@ class Ledger:
             delta=delta,
         )
 
-    def check_budget(self, plan: StudyPlan, digest: str) -> None:
+    def check_budget(self, plan: StudyPlan) -> None:
         """Refuse a plan this hospital's total does not cover.
 
         Raises:
             BudgetExceeded: LEDGER_INSUFFICIENT.
         """
-        budget = self.budget(plan, digest)
+        budget = self.budget(plan)
         if not budget.after <= budget.limit:
             raise BudgetExceeded(
                 ErrorCode.LEDGER_INSUFFICIENT,
@@ -178,7 +178,7 @@ class Ledger:
             BudgetExceeded: LEDGER_INSUFFICIENT.
             ProtocolError: it was reserved before.
         """
-        self.check_budget(plan, digest)
+        self.check_budget(plan)
         self._append(recording, self._reserve(plan, digest))
 
     def charge_within(

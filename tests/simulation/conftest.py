@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 from tests.support.by_hand import Hand
 from tests.support.consortium import MemoryConsortium, memory_consortium
+
+with warnings.catch_warnings():
+    # typer 0.20 uses names of click that click 9 will drop; its version is pinned with Flower's.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import typer  # noqa: F401
 
 LONG = {
     "training": {

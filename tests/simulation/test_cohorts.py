@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from schemas.secagg.coordinator import add_masked
+from schemas.secagg.keys import Attempt
 from schemas.secagg.messages import SignedReady
 from site_node import round as site_round
 from tests.support.by_hand import Hand, unharmed
@@ -177,7 +180,9 @@ def test_without_the_cohort_in_the_masks_split_views_would_cancel(
     shared, drawn, monkeypatch
 ) -> None:
     """The binding is needed: with a constant for it, the same attack opens the sum."""
-    monkeypatch.setattr("schemas.secagg.site.transcript_hash", lambda readies: "00" * 32)
+    honest = Attempt.info
+    unbound = {"transcript_hash": "00" * 32}
+    monkeypatch.setattr(Attempt, "info", lambda self: honest(replace(self, **unbound)))
     words = ring_attack(shared)
     truth = sum(drawn[site] for site in ALL)
     assert np.array_equal(words, truth.astype(np.uint32))

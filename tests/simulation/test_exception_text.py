@@ -6,7 +6,9 @@ import io
 import logging
 
 import pytest
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, RecordDict
+from flwr.app.message import make_message
+from flwr.app.metadata import Metadata
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from schemas.errors import DataRejected, ErrorCode, InternalError
@@ -20,6 +22,17 @@ from tests.support.by_hand import Hand
 from tests.support.consortium import BUNDLE
 
 PATIENT = "Kim Minjun 900101-1234567"
+ENVELOPE = Metadata(
+    run_id=1,
+    message_id="",
+    src_node_id=1,
+    dst_node_id=2,
+    reply_to_message_id="",
+    group_id="",
+    created_at=1.0,
+    ttl=60.0,
+    message_type="train",
+)
 NEEDLES = ("Kim", "Minjun", "900101", "1234567")
 
 
@@ -38,9 +51,7 @@ def edge(consortium):
     worker = _Worker(Settings(), None, None, None, app.handle, app.register, app.refuse)
 
     def answer(body: bytes, bundle: str = BUNDLE) -> OutgoingReply | None:
-        message = Message(
-            RecordDict({RECORD: ConfigRecord({FIELD: body})}), dst_node_id=1, message_type="train"
-        )
+        message = make_message(ENVELOPE, RecordDict({RECORD: ConfigRecord({FIELD: body})}))
         contents = {key: each.deflate() for key, each in get_all_nested_objects(message).items()}
         return worker._answer(bundle, message.object_id, contents)
 

@@ -203,10 +203,8 @@ def test_a_stop_signed_by_the_identity_key_is_refused(desk: Desk) -> None:
     plan = desk.plan()
     desk.propose(plan)
     keys = desk.keys["site-1"]
-    swapped = {
-        **desk.keys,
-        "site-1": type(keys)(keys.approval, keys.identity, keys.study, keys.node),
-    }
+    exchanged = SiteKeys(keys.approval, keys.identity, keys.study, keys.node)
+    swapped = {**desk.keys, "site-1": exchanged}
     with pytest.raises(TrustError):
         desk.studies.add_stop(sealed_stop(plan, "site-1", swapped).canonical(), from_site="site-1")
 

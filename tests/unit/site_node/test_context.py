@@ -100,7 +100,7 @@ def test_a_kill_while_approving_or_stopping_leaves_all_or_nothing(
 ) -> None:
     site = sites[0]
     site.inbox.receive("plan", "heart", sealed(plan))
-    site.ledger.check_budget(plan, plan.digest())  # the accountant's cache, before any fork
+    site.ledger.check_budget(plan)  # the accountant's cache, before any fork
     site.approvals.review(site.inbox.find("heart"))
     site.db.close()
     digest = plan.digest()

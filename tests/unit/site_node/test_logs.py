@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from site_node.logs import configure_logs, event, keep_allowed_keys
 
@@ -21,6 +22,8 @@ def stream() -> Iterator[io.StringIO]:
     target = io.StringIO()
     configure_logs("site-1", "test", target)
     yield target
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
     root.handlers[:] = handlers
     root.setLevel(level)
 

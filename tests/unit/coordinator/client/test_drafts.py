@@ -21,7 +21,6 @@ from schemas.signing import public_hex
 from tests.support.desk import START, named_card
 from tests.support.factories import VENDOR, SiteKeys, make_keys
 
-ROOT = Path(__file__).resolve().parents[4]
 SITES = ("site-1", "site-2", "site-3", "site-4")
 
 
@@ -62,12 +61,14 @@ def _resolve(
     return drafts.resolve(draft, parties, now=now, entropy=lambda n: bytes(n))
 
 
-def test_templates_are_the_shipped_drafts() -> None:
+def test_both_studies_have_a_template() -> None:
     assert drafts.template_names() == ["cxr", "heart"]
-    folder = ROOT / "scripts" / "studies"
-    for name in drafts.template_names():
-        packaged = ROOT / "coordinator" / "client" / "templates" / f"{name}.toml"
-        assert packaged.read_bytes() == (folder / f"{name}.toml").read_bytes()
+
+
+def test_a_draft_begins_with_the_studys_own_name() -> None:
+    text = drafts.start_draft("my-study", "heart")
+    assert text.startswith('study_id = "my-study"\n')
+    assert text.count("study_id") == 1
 
 
 def test_profile_digests_are_those_of_the_shipped_keep_lists() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -27,7 +29,7 @@ from schemas.wire import (
     encode,
 )
 from site_node.context import SiteContext
-from site_node.egress import Released
+from site_node.egress import Released, gate
 from site_node.egress.preview import what_leaves
 from site_node.governance.ledger import ChargeRef
 from tests.support.sites import real_plan, sealed
@@ -426,3 +428,14 @@ def test_bytes_are_counted_for_every_path(site: SiteContext) -> None:
         "/v1/fleet/pull-messages": (3, 120),
         "/v1/fleet/push-messages": (1, 500),
     }
+
+
+def test_nobody_but_the_gate_reaches_for_the_seal() -> None:
+    root = Path(gate.__file__).parents[1]
+    reaching = re.compile(r"released import [^\n]*\b_(release|SEAL)\b|released\._(release|SEAL)")
+    users = {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        if reaching.search(path.read_text("utf-8"))
+    }
+    assert users == {"egress/gate.py"}

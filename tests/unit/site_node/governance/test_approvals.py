@@ -14,7 +14,7 @@ from schemas.governance.study import StudyPlan
 from schemas.signing import Context, SignedDocument, seal
 from site_node.config import parse_config, render_config
 from site_node.context import SiteContext
-from site_node.governance.approvals import PlanState
+from site_node.governance.checks import PlanState
 from tests.support.factories import VENDOR, make_keys, plan_values, sealed_card
 from tests.support.sites import TestClock, approve, make_sites, real_plan, sealed
 

@@ -1,0 +1,186 @@
+"""Has a frame exactly one reading, and is everything else refused with the right code?"""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas import wire
+from schemas.errors import CohortiumError, ErrorCode, ProtocolError
+from schemas.signing import SignedDocument
+from schemas.wire import (
+    Close,
+    CohortCall,
+    Final,
+    FinalReply,
+    Open,
+    ReadyReply,
+    Refusal,
+    ReleaseReply,
+    Result,
+    SumTag,
+    Upload,
+    decode,
+    encode,
+)
+
+DIGEST = "ab" * 32
+SIGNED = SignedDocument(signer="cd" * 32, payload="e30=", signature="ef" * 64)
+TAG = SumTag(round=1, attempt=0, tag="0123456789abcdef")
+MESSAGES = [
+    Open(plan_digest=DIGEST, kind="train", round=0, attempt=0, approvals=(SIGNED,)),
+    CohortCall(plan_digest=DIGEST, kind="evaluate", round=0, attempt=3, readies=(), previous=TAG),
+    Close(plan_digest=DIGEST, approvals=(), last=TAG),
+    Result(plan_digest=DIGEST, summed=TAG),
+    Upload(plan_digest=DIGEST, kind="train", round=2, attempt=1, tag="00" * 8),
+    FinalReply(final=SIGNED),
+    ReleaseReply(site_id="site-1", signature="ef" * 64),
+    Refusal(code="plan.stopped"),
+]
+ALL = (Open, CohortCall, Close, Result, ReadyReply, Upload, FinalReply, ReleaseReply, Refusal)
+
+
+def code_of(raw: bytes, allowed=ALL) -> str:
+    with pytest.raises(ProtocolError) as refused:
+        decode(raw, allowed=allowed)
+    return refused.value.code.value
+
+
+def framed(header: bytes, *blobs: bytes) -> bytes:
+    return struct.pack(">I", len(header)) + header + b"".join(blobs)
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.message)
+@given(blobs=st.lists(st.binary(max_size=40), max_size=3))
+@settings(max_examples=20, deadline=None, database=None)
+def test_every_message_comes_back_as_it_was(message, blobs) -> None:
+    frame = decode(encode(message, *blobs), allowed=(type(message),))
+    assert frame.blobs == tuple(blobs)
+    assert frame.header.model_copy(update={"blobs": ()}) == message
+
+
+def test_a_message_has_one_byte_form() -> None:
+    raw = encode(MESSAGES[0], b"abc")
+    frame = decode(raw, allowed=(Open,))
+    assert encode(frame.header, *frame.blobs) == raw
+
+
+def test_every_message_type_is_known_by_its_name() -> None:
+    assert {cls.model_fields["message"].default for cls in ALL} == set(wire._BY_NAME)
+    assert all(wire._BY_NAME[cls.model_fields["message"].default] is cls for cls in ALL)
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.message)
+def test_a_message_out_of_place_is_refused(message) -> None:
+    others = tuple(cls for cls in ALL if not isinstance(message, cls))
+    assert code_of(encode(message), others) == ErrorCode.MESSAGE_OUT_OF_ORDER
+
+
+def test_a_document_that_is_no_message_is_refused() -> None:
+    final = Final(
+        plan_digest=DIGEST, site_id="site-1", steps=1, model_hash=DIGEST, last_sum_hash=DIGEST
+    )
+    assert code_of(framed(final.canonical())) == ErrorCode.MESSAGE_UNKNOWN
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_a_truncated_message_is_refused(cut) -> None:
+    raw = encode(MESSAGES[4], b"12345678")
+    assert code_of(raw[:-cut]) == ErrorCode.MESSAGE_MALFORMED
+
+
+@pytest.mark.parametrize("extra", [b"\x00", b"12345678"])
+def test_trailing_bytes_are_refused(extra) -> None:
+    assert code_of(encode(MESSAGES[4], b"12345678") + extra) == ErrorCode.MESSAGE_MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"", "message.malformed"),
+        (b"\x00\x00\x00", "message.malformed"),
+        (b"\xff\xff\xff\xff", "message.malformed"),
+        (framed(b""), "message.malformed"),
+        (framed(b"[]"), "message.malformed"),
+        (framed(b"nothing"), "message.malformed"),
+        (framed(b"[" * 100_000), "message.malformed"),
+        (framed(b'{"message":["refusal"]}'), "message.unknown"),
+        (framed(b'{"message":null}'), "message.unknown"),
+        (framed(b'{"blobs":[],"code":"a.b","message":"refusal"}'), "document.not_canonical"),
+        (framed(b'{"blobs":[],"message":"refusal","version":1}'), "document.field_missing"),
+        (
+            framed(b'{"blobs":[],"code":"a.b","message":"refusal","version":2}'),
+            "document.version_unknown",
+        ),
+        (
+            framed(b'{"blobs":[],"code":"a.b","message":"refusal","text":"x","version":1}'),
+            "document.field_unknown",
+        ),
+        (
+            framed(b'{"blobs":[],"code":"a.b","code":"c.d","message":"refusal","version":1}'),
+            "document.duplicate_key",
+        ),
+        (
+            framed(b'{"blobs":[],"code":"A sentence.","message":"refusal","version":1}'),
+            "document.field_invalid",
+        ),
+        (
+            framed(b'{"blobs":[-1],"code":"a.b","message":"refusal","version":1}'),
+            "document.field_invalid",
+        ),
+        (
+            framed(b'{"code":"a.b","blobs":[],"message":"refusal","version":1}'),
+            "document.not_canonical",
+        ),
+        (
+            framed(b'{"blobs":[5],"code":"a.b","message":"refusal","version":1}', b"1234"),
+            "message.malformed",
+        ),
+    ],
+)
+def test_bytes_outside_the_format_are_refused(raw, code) -> None:
+    assert code_of(raw) == code
+
+
+def test_an_oversized_message_is_refused_before_it_is_parsed(monkeypatch) -> None:
+    raw = encode(MESSAGES[0])
+    monkeypatch.setattr(wire, "MAX_FRAME_BYTES", len(raw) - 1)
+    monkeypatch.setattr(wire, "parse", lambda *_args, **_more: pytest.fail("parsed"))
+    assert code_of(raw) == ErrorCode.MESSAGE_OVERSIZED
+
+
+def test_an_oversized_header_is_refused(monkeypatch) -> None:
+    raw = encode(MESSAGES[0])
+    monkeypatch.setattr(wire, "MAX_HEADER_BYTES", 10)
+    assert code_of(raw) == ErrorCode.MESSAGE_MALFORMED
+
+
+def test_a_refusal_cannot_carry_text() -> None:
+    with pytest.raises(ValueError, match="code"):
+        Refusal(code="Kim Minjun 900101-1234567")
+
+
+@given(raw=st.binary(max_size=400))
+@settings(max_examples=200, deadline=None, database=None)
+def test_random_bytes_raise_nothing_but_a_refusal(raw) -> None:
+    with pytest.raises(CohortiumError):
+        decode(raw, allowed=ALL)
+
+
+@given(
+    message=st.sampled_from(MESSAGES),
+    position=st.integers(0, 2000),
+    value=st.integers(0, 255),
+)
+@settings(max_examples=300, deadline=None, database=None)
+def test_a_changed_byte_is_refused_or_read_as_another_message(message, position, value) -> None:
+    raw = bytearray(encode(message, b"12345678"))
+    raw[position % len(raw)] = value
+    try:
+        frame = decode(bytes(raw), allowed=ALL)
+    except ProtocolError:
+        return
+    assert encode(frame.header, *frame.blobs) == bytes(raw)
