@@ -33,10 +33,12 @@ class SearchResult:
     n_bytes: int
 
 
-def load_needles(identifiers: Path) -> list[str]:
-    """Read every planted value of `scripts.make_data`."""
-    body = json.loads(identifiers.read_text(encoding="utf-8"))
-    return [row["value"] for row in body["identifiers"]]
+def load_needles(identifiers: Path) -> dict[str, list[str]]:
+    """Read every planted value of `scripts.make_data`, by kind."""
+    needles: dict[str, list[str]] = {}
+    for row in json.loads(identifiers.read_text(encoding="utf-8"))["identifiers"]:
+        needles.setdefault(row["kind"], []).append(row["value"])
+    return needles
 
 
 def search(
@@ -57,7 +59,7 @@ def search(
         extra: further bytes by name, such as the page.
     """
     needles = load_needles(identifiers)
-    index = NeedleIndex(needles)
+    index = NeedleIndex([value for values in needles.values() for value in values])
     allowed = {folder.resolve() for folder in raw_folders} | {identifiers.resolve()}
     places: list[str] = []
     files = n_bytes = 0
@@ -74,26 +76,19 @@ def search(
     return SearchResult(tuple(places), _control(index, root, needles), files, n_bytes)
 
 
-def _control(index: NeedleIndex, root: Path, needles: list[str]) -> bool:
-    """Plant one identifier in three encodings where the search looks; each must be found."""
-    name = next(value for value in needles if not value.isascii())
-    number = next(value for value in needles if sum(c.isdigit() for c in value) >= 12)
-    spaced = " ".join("".join(c for c in number if c.isdigit()))
+def _control(index: NeedleIndex, root: Path, needles: Mapping[str, list[str]]) -> bool:
+    """Plant identifiers in several encodings where the search looks; each must be found."""
+    name = next(value for value in needles["name"] if not value.isascii() and len(value) >= 3)
+    number = needles["rrn"][0]
+    spaced = " ".join(c for c in number if c.isdigit())
     planted = root / "positive-control.log"
-    found = True
-    for text, encoding in (
-        (name, "utf-8"),
-        (name, "cp949"),
-        (name, "utf-16-le"),
-        (spaced, "ascii"),
-    ):
-        try:
-            planted.write_bytes(b"x" * 1000 + text.encode(encoding) + b"y" * 1000)
-        except UnicodeEncodeError:
-            continue
-        found = found and bool(_hits(index, "control", _pieces(planted)))
+    controls = ((name, "utf-8"), (name, "utf-16-le"), (number, "ascii"), (spaced, "ascii"))
+    found = []
+    for text, encoding in controls:
+        planted.write_bytes(b"x" * 1000 + text.encode(encoding) + b"y" * 1000)
+        found.append(bool(_hits(index, "control", _pieces(planted))))
     planted.unlink()
-    return found
+    return all(found)
 
 
 def _files(root: Path, allowed: set[Path]) -> Iterator[Path]:

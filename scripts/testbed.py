@@ -292,7 +292,15 @@ class Testbed:
         """
         draft, plan = self.root / f"{study}.draft.toml", self.root / f"{study}.plan"
         self.run(
-            "cohortium", "vendor", "study", "init", study, "--template", study, "-o", str(draft)
+            "cohortium",
+            "vendor",
+            "study",
+            "init",
+            study,
+            "--template",
+            template or study,
+            "-o",
+            str(draft),
         )
         if edit:
             text = draft.read_text()

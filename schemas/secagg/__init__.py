@@ -19,6 +19,7 @@ from schemas.secagg.messages import (
 )
 from schemas.secagg.quantise import (
     ClippedUpdate,
+    NoisedUpdate,
     QuantisedUpdate,
     clip_patients,
     integer_gradient_sum,
@@ -33,6 +34,7 @@ __all__ = [
     "Kind",
     "MaskedSum",
     "MaskedUpdate",
+    "NoisedUpdate",
     "Party",
     "QuantisedUpdate",
     "Ready",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from schemas.errors import ErrorCode, ProtocolError
 from schemas.secagg.field import PRIME
 from schemas.secagg.keys import Attempt, PairMask, blind_key, tag_secret
-from schemas.secagg.quantise import QuantisedUpdate
+from schemas.secagg.quantise import NoisedUpdate
 from schemas.secagg.streams import CHUNK_WORDS, Keystream, chunks
 from schemas.secagg.tag import AffineTag
 
@@ -107,7 +107,7 @@ class CohortKeys:
 
 
 def mask(
-    keys: CohortKeys, vector: QuantisedUpdate | NDArray[np.int64], *, blind: bool = False
+    keys: CohortKeys, vector: NoisedUpdate | NDArray[np.int64], *, blind: bool = False
 ) -> MaskedUpdate:
     """Hide a vector so that only the sum over the whole cohort can be read (SECAGG-6, -8, -9).
 
@@ -121,7 +121,7 @@ def mask(
         ProtocolError: the vector is out of range, the secrets were used before, or ``blind``
             contradicts the kind of attempt.
     """
-    values = _checked(vector.values if isinstance(vector, QuantisedUpdate) else vector)
+    values = _checked(vector.values if isinstance(vector, NoisedUpdate) else vector)
     if blind != keys.is_blind:
         raise ProtocolError(
             ErrorCode.COHORT_KIND_MISMATCH,

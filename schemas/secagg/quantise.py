@@ -43,7 +43,17 @@ class ClippedUpdate:
 
 @dataclass(frozen=True, slots=True)
 class QuantisedUpdate:
-    """Integers on the plan's grid, ready to be masked; ``values`` has shape (d,)."""
+    """Integers on the plan's grid, without noise yet; ``values`` has shape (d,)."""
+
+    values: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class NoisedUpdate:
+    """Integers that carry this site's share of the noise; only these can be masked for training.
+
+    ``values`` has shape (d,).
+    """
 
     values: NDArray[np.int64]
 

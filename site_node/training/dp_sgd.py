@@ -31,7 +31,7 @@ from schemas.entropy import Entropy
 from schemas.errors import ErrorCode, ProtocolError
 from schemas.governance.study import StudyPlan
 from schemas.models import parameter_count
-from schemas.secagg.quantise import QuantisedUpdate, integer_gradient_sum
+from schemas.secagg.quantise import NoisedUpdate, QuantisedUpdate, integer_gradient_sum
 from site_node.cohort.features import Features
 from site_node.training.networks import build_network, parameter_order
 from site_node.training.noise import discrete_gaussian
@@ -114,7 +114,7 @@ def _row_gradients(
 
 def noised_update(
     plan: StudyPlan, quantised: QuantisedUpdate, cohort_size: int, entropy: Entropy
-) -> QuantisedUpdate:
+) -> NoisedUpdate:
     """Add this site's share of the noise: variance sigma^2 integer_clip^2 / (|U| - t).
 
     Without the shares of any t sites, the sum still carries the plan's whole variance
@@ -138,7 +138,7 @@ def noised_update(
     share = plan.privacy.noise_multiplier * plan.training.integer_clip
     sigma = share / math.sqrt(cohort_size - plan.collusion_bound)
     noise = discrete_gaussian(sigma, len(quantised.values), entropy)
-    return QuantisedUpdate(quantised.values + noise)
+    return NoisedUpdate(quantised.values + noise)
 
 
 def _pieces(features: Features, chosen: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from statistics import NormalDist
 
@@ -19,7 +18,7 @@ import numpy as np
 import pytest
 
 from schemas.governance.study import StudyPlan
-from schemas.secagg import QuantisedUpdate, check_sum, integer_gradient_sum
+from schemas.secagg import NoisedUpdate, QuantisedUpdate, check_sum, integer_gradient_sum
 from site_node.training.dp_sgd import noised_update
 from tests.support.secure_sum import Consortium, FixedEntropy, summed
 
@@ -29,7 +28,7 @@ REPETITIONS = 100_000
 CLIP, INTEGER_CLIP = 0.8, 1 << 14
 NORMAL = NormalDist()
 
-Noise = Callable[[StudyPlan, QuantisedUpdate, int, FixedEntropy], QuantisedUpdate]
+Noise = Callable[[StudyPlan, QuantisedUpdate, int, FixedEntropy], NoisedUpdate]
 
 
 @cache
@@ -92,23 +91,23 @@ def test_the_mechanism_keeps_its_promise_and_the_audit_can_see() -> None:
 
 def _share_of_n_instead_of_root_n(
     plan: StudyPlan, update: QuantisedUpdate, cohort: int, entropy: FixedEntropy
-) -> QuantisedUpdate:
+) -> NoisedUpdate:
     """The commonest mistake: sigma/n per site in place of sigma/√(n - t)."""
     return _scaled(plan, update, cohort, entropy, math.sqrt(cohort - 1) / cohort)
 
 
 def _no_colluders(
     plan: StudyPlan, update: QuantisedUpdate, cohort: int, entropy: FixedEntropy
-) -> QuantisedUpdate:
+) -> NoisedUpdate:
     """Variance over n in place of n - t: the colluder's share is missing."""
     return _scaled(plan, update, cohort, entropy, math.sqrt((cohort - 1) / cohort))
 
 
 def _scaled(
     plan: StudyPlan, update: QuantisedUpdate, cohort: int, entropy: FixedEntropy, by: float
-) -> QuantisedUpdate:
+) -> NoisedUpdate:
     noised = noised_update(plan, QuantisedUpdate(0 * update.values), cohort, entropy).values
-    return replace(update, values=update.values + np.round(noised * by).astype(np.int64))
+    return NoisedUpdate(update.values + np.round(noised * by).astype(np.int64))
 
 
 @pytest.mark.parametrize("broken", [_share_of_n_instead_of_root_n, _no_colluders])

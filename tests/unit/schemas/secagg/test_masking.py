@@ -16,7 +16,7 @@ from schemas.secagg.coordinator import add_masked
 from schemas.secagg.field import PRIME
 from schemas.secagg.keys import Attempt, PairMask
 from schemas.secagg.masking import CohortKeys, MaskedSum, MaskedUpdate, check_sum, mask
-from schemas.secagg.quantise import QuantisedUpdate
+from schemas.secagg.quantise import NoisedUpdate
 from tests.support.secure_sum import Consortium, summed, vectors_of
 
 LENGTH = 300
@@ -284,10 +284,10 @@ def test_inputs_are_left_as_they_came() -> None:
     assert np.array_equal(total.words, words)
 
 
-def test_a_quantised_update_is_masked_as_its_values() -> None:
+def test_a_noised_update_is_masked_as_its_values() -> None:
     keys = cohort_of(3)
     vectors = vectors_of(keys, 5)
-    uploads = {site: mask(keys[site], QuantisedUpdate(vectors[site])) for site in keys}
+    uploads = {site: mask(keys[site], NoisedUpdate(vectors[site])) for site in keys}
     got = check_sum(keys["site-000"], add_masked(uploads, tuple(keys)))
     assert np.array_equal(got, sum(vectors.values()))
 
