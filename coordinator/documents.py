@@ -9,67 +9,26 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal
-
-from pydantic import Field, StringConstraints
+from typing import Final, Literal
 
 from coordinator.db import Database
 from coordinator.lifecycle import StudyState
 from coordinator.studies import Studies, StudyRecord
-from schemas.canonical import Document, HexBytes32, parse, sha256_hex
+from schemas.canonical import parse, sha256_hex
+from schemas.documents import (
+    MAX_PULL_BYTES,
+    MAX_PUSH_BYTES,
+    CarriedDocument,
+    PulledKind,
+    PullRequest,
+    PullResponse,
+    PushRequest,
+    PushResponse,
+    SignedResult,
+)
 from schemas.errors import ErrorCode, ProtocolError
-from schemas.ids import StudyId
-from schemas.limits import MAX_APPROVAL_BYTES
 
-MAX_PULL_BYTES: Final = 1024 * 1024  # a list of 10,000 digests
-MAX_PUSH_BYTES: Final = 4 * MAX_APPROVAL_BYTES  # base64 twice around one approval
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024  # what is left over comes with the next pull
-
-Base64 = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
-PulledKind = Literal["plan", "weights", "approval", "release", "result"]
-
-
-class PullRequest(Document):
-    """What a site has already, by SHA-256 of the bodies."""
-
-    have: Annotated[tuple[HexBytes32, ...], Field(max_length=10_000)]
-
-
-class CarriedDocument(Document):
-    """One document on its way to a site."""
-
-    kind: PulledKind
-    study_id: StudyId
-    sha256: HexBytes32
-    body: Base64
-
-
-class PullResponse(Document):
-    """What a site does not have yet, plans before what belongs to them."""
-
-    documents: tuple[CarriedDocument, ...]
-
-
-class PushRequest(Document):
-    """A steward's signed answer, handed in by the site's courier."""
-
-    kind: Literal["approval", "stop"]
-    body: Base64
-
-
-class PushResponse(Document):
-    """The answer was stored, now or before."""
-
-    accepted: Literal[True] = True
-
-
-class SignedResult(Document):
-    """The released bytes with every roster site's signature over them."""
-
-    version: Literal[1] = 1
-    plan_digest: HexBytes32
-    release: Base64
-    signatures: dict[str, str]
 
 
 class Documents:

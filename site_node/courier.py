@@ -9,13 +9,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from typing import TYPE_CHECKING, Annotated, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from pydantic import Field, StringConstraints
-
-from schemas.canonical import Document, HexBytes32, parse, sha256_hex
+from schemas.canonical import parse, sha256_hex
+from schemas.documents import (
+    MAX_HAVE,
+    CarriedDocument,
+    PullRequest,
+    PullResponse,
+    PushRequest,
+    SignedResult,
+)
 from schemas.errors import CohortiumError, ErrorCode, ProtocolError, TransportError
-from schemas.ids import StudyId
 from schemas.limits import MAX_FRAME_BYTES, MAX_RELEASE_BYTES
 from schemas.signing import Context, is_valid, public_hex
 from site_node.governance.inbox import RESULT
@@ -26,46 +31,6 @@ if TYPE_CHECKING:
 
 _MAX_BACKOFF_SECONDS: Final = 30.0
 _BUSY_FACTOR: Final = 0.25  # ask sooner again after something came or went
-_HAVE_LIMIT: Final = 10_000
-
-Base64 = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
-
-
-class PullRequest(Document):
-    """What this site has already."""
-
-    have: Annotated[tuple[HexBytes32, ...], Field(max_length=_HAVE_LIMIT)]
-
-
-class CarriedDocument(Document):
-    """One document that came."""
-
-    kind: str
-    study_id: StudyId
-    sha256: HexBytes32
-    body: Base64
-
-
-class PullResponse(Document):
-    """Documents this site does not have."""
-
-    documents: tuple[CarriedDocument, ...]
-
-
-class PushRequest(Document):
-    """One signed statement of this site's steward."""
-
-    kind: Literal["approval", "stop"]
-    body: Base64
-
-
-class SignedResult(Document):
-    """The released bytes of a study with every site's signature."""
-
-    version: Literal[1] = 1
-    plan_digest: HexBytes32
-    release: Base64
-    signatures: dict[str, str]
 
 
 class DocumentCalls(Protocol):
@@ -124,7 +89,7 @@ class Courier:
             self._site.inbox.mark_sent(outgoing)
             event("document.sent", kind=outgoing.kind, plan=outgoing.plan_digest)
             moved += 1
-        have = sorted({*self._site.inbox.have(), *self._refused})[:_HAVE_LIMIT]
+        have = sorted({*self._site.inbox.have(), *self._refused})[:MAX_HAVE]
         answer = await calls.documents_pull(PullRequest(have=tuple(have)).canonical())
         for document in parse(PullResponse, answer, max_bytes=MAX_FRAME_BYTES).documents:
             moved += self._take(document)

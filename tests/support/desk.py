@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 
 from coordinator import pki
 from coordinator.db import Database, Event
-from coordinator.documents import Documents, PushRequest
+from coordinator.documents import Documents
 from coordinator.enrolment import Authority, Enrolment
 from coordinator.lifecycle import StudyState
 from coordinator.studies import Studies, StudyRecord
 from schemas.canonical import build, sha256_hex
+from schemas.documents import PushRequest
 from schemas.evaluation import derive_release
 from schemas.governance.approval import Stop
 from schemas.governance.study import ModelTerms, StudyPlan

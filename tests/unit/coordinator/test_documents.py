@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.documents import MAX_PULL_BYTES, PullRequest, PushRequest, SignedResult
 from schemas.canonical import parse, sha256_hex
+from schemas.documents import MAX_PULL_BYTES, PullRequest, PushRequest, SignedResult
 from schemas.errors import CohortiumError, ErrorCode
 from schemas.signing import Context, is_valid
 from tests.support.desk import Desk

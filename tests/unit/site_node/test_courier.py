@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from schemas.canonical import sha256_hex
+from schemas.documents import CarriedDocument, PullResponse, SignedResult
 from schemas.errors import ErrorCode, ProtocolError, TransportError
 from schemas.governance.study import StudyPlan
 from schemas.signing import Context, sign
 from site_node.context import SiteContext
-from site_node.courier import CarriedDocument, Courier, PullResponse, SignedResult
+from site_node.courier import Courier
 from tests.support.sites import sealed
 
 
