@@ -38,10 +38,9 @@ from site_node.session import StudySession, require_running
 
 if TYPE_CHECKING:
     from schemas.entropy import Entropy
+    from schemas.secagg.site import CohortKeys
     from site_node.context import SiteContext
     from site_node.egress.released import Released
-
-NO_MODEL = "0" * 64
 
 
 class SiteRounds:
@@ -210,10 +209,13 @@ def execute_evaluation(session: StudySession, call: CohortCall, frame: Frame) ->
     final_hash = _final_hash(session)
     keys = _join(session, call, new_model_hash=final_hash)
     session.watch_heads(call.readies)
+    # One evaluation: the same hospitals and the same test patients in every attempt.
+    features = session.features("test")
     site.journal.fix_evaluation_roster(session.digest, keys.roster)
+    site.journal.fix_evaluation_snapshot(session.digest, features.sha256())
     charge = site.charge(plan, "evaluate", call.round, call.attempt, keys.roster)
     parameters = final_parameters(session.standing.state, plan.training)
-    vector = evaluation_vector(plan, parameters, session.features("test"))
+    vector = evaluation_vector(plan, parameters, features)
     masked = mask(keys, vector, blind=True)
     body = encode(
         Upload(
@@ -230,7 +232,7 @@ def execute_evaluation(session: StudySession, call: CohortCall, frame: Frame) ->
     )
 
 
-def _join(session: StudySession, call: CohortCall, *, new_model_hash: str):  # type: ignore[no-untyped-def]
+def _join(session: StudySession, call: CohortCall, *, new_model_hash: str) -> CohortKeys:
     signed, secrets = session.take_ready(call.kind, call.round, call.attempt)
     try:
         keys = join_cohort(

@@ -107,6 +107,11 @@ CREATE TABLE IF NOT EXISTS journal_heads (
     UNIQUE (plan_digest, peer, head)
 ) STRICT;
 
+CREATE TABLE IF NOT EXISTS evaluation_snapshots (
+    plan_digest TEXT PRIMARY KEY,
+    sha256      TEXT NOT NULL                      -- of the test features; never leaves
+) STRICT;
+
 CREATE TABLE IF NOT EXISTS evaluation_rosters (
     plan_digest TEXT PRIMARY KEY,
     roster TEXT NOT NULL

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Final
 
-from schemas.errors import ConfigError, ErrorCode
+from schemas.errors import ConfigError, ErrorCode, TrustError
 from schemas.ids import format_time
 from site_node.config import write_atomically
 from site_node.context import SiteContext
@@ -118,6 +118,7 @@ class Service:
         with (state / LOCK).open("ab") as lock:
             _lock(lock)
             configure_logs(self.site.config.site_id, "service")
+            self._refuse_broken_records()
             _end_leftovers(state / PIDS)
             self._prepare()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -130,6 +131,24 @@ class Service:
                 self._end_all()
                 with self.site.audit.recording(AuditWord.SERVICE_ENDED, pid=os.getpid()):
                     pass
+
+    def _refuse_broken_records(self) -> None:
+        """Serve only with a whole audit log and ledger: an older copy put back would spend twice.
+
+        Raises:
+            TrustError: AUDIT_BROKEN or LEDGER_BROKEN.
+        """
+        for code, report in (
+            (ErrorCode.AUDIT_BROKEN, self.site.audit.verify()),
+            (ErrorCode.LEDGER_BROKEN, self.site.ledger.verify()),
+        ):
+            if not report.is_intact:
+                raise TrustError(
+                    code,
+                    f"{code.meaning} This node does not start: {report.problems[0]}.",
+                    hint="Keep the folder as it is and call your security officer. An old backup "
+                    "put in place shows like this too.",
+                )
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.ended.set()

@@ -6,6 +6,7 @@ scaling spends no privacy budget and is the same at every hospital.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +35,14 @@ class Features:
     y: NDArray[np.int64]
     patient: NDArray[np.int64]
     patients: int
+
+    def sha256(self) -> str:
+        """Hash rows, labels and grouping; two different sets of patients differ."""
+        digest = hashlib.sha256()
+        for part in (self.x, self.y, self.patient):
+            digest.update(f"{part.shape}{part.dtype.str}".encode("ascii"))
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
 
 
 def load_features(table: pa.Table, plan: StudyPlan, split: Literal["train", "test"]) -> Features:

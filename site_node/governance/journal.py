@@ -141,3 +141,24 @@ class Journal:
                 "The evaluation of this plan was begun with other hospitals.",
                 hint="It can be repeated only with exactly the same ones.",
             )
+
+    def fix_evaluation_snapshot(self, plan_digest: str, sha256: str) -> None:
+        """Tie the evaluation of this plan to the test patients as they are now, for good.
+
+        Raises:
+            ProtocolError: SNAPSHOT_CHANGED if it was begun with others. Two evaluations that
+                differ by one patient would show that patient to a colluding hospital.
+        """
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO evaluation_snapshots VALUES (?, ?)", (plan_digest, sha256)
+            )
+            row = connection.execute(
+                "SELECT sha256 FROM evaluation_snapshots WHERE plan_digest = ?", (plan_digest,)
+            ).fetchone()
+        if row["sha256"] != sha256:
+            raise ProtocolError(
+                ErrorCode.SNAPSHOT_CHANGED,
+                "The test patients changed since the evaluation of this plan was begun.",
+                hint="Ingest the earlier extract again, or write a new plan.",
+            )

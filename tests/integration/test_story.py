@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
+import httpx
 import psutil
 
 from scripts.identifier_search import search
@@ -44,13 +45,19 @@ def test_the_image_study_runs_over_the_same_consortium(consortium: Consortium) -
 
 def test_nothing_identifying_stands_outside_the_raw_folders(consortium: Consortium) -> None:
     bed = consortium.bed
+    page = f"http://127.0.0.1:{bed.ports()['page']}"
+    with httpx.Client(trust_env=False, base_url=page) as client:
+        shown = {
+            path: client.get(path).raise_for_status().content
+            for path in ("/", "/studies/heart", "/studies/cxr")
+        }
     for study in ("heart", "cxr"):
         found = search(
             bed.root,
             consortium.raw[study] / "identifiers.json",
             raw_folders=[],
             homes=[bed.home(name) for name in bed.site_names],
-            extra={},
+            extra=shown,
         )
         assert found.places == ()
         assert found.control_found

@@ -17,7 +17,7 @@ from schemas.wire import Final, ReleaseReply, Result, SumTag, decode, encode
 from site_node.cohort.features import load_features
 from site_node.training.evaluate import evaluation_vector
 from tests.support.by_hand import REPLIES, Hand, bent_sums, unharmed
-from tests.support.consortium import memory_consortium
+from tests.support.consortium import memory_consortium, toy_table
 
 SHORT = {"training": {"steps": 1, "average_from_step": 1, "retry_cap": 6}}
 
@@ -262,3 +262,19 @@ def test_too_few_patients_of_one_class_release_nothing(tmp_path, monkeypatch) ->
     monkeypatch.setattr(evaluate, "evaluation_vector", one_sick)
     blind = hand.play(0, 0, "evaluate", finals=tuple(signed.values()))
     assert hand.refusal("site-1", hand.result(blind)) == "evaluation.class_small"
+
+
+def test_other_test_patients_are_refused_in_a_second_attempt(tmp_path) -> None:
+    """Two sums differing by one patient would show that patient to a colluding hospital."""
+    hand = Hand(memory_consortium(tmp_path, **SHORT))
+    finals = tuple(hand.finals(hand.train()[-1]).values())
+    hand.play(0, 0, "evaluate", finals=finals)
+    hand.consortium.sites["site-1"].store.write("heart", toy_table(1, rows=62), {})
+    hand.consortium.restart("site-1")
+    readies = hand.readies(0, 1, "evaluate", finals=finals)
+    call = hand.cohort(readies.values(), 0, 1, "evaluate")
+    with unharmed(hand.consortium, "site-1"):
+        assert hand.refusal("site-1", call) == "store.snapshot_changed"
+    hand.consortium.sites["site-1"].store.write("heart", toy_table(1), {})
+    hand.consortium.restart("site-1")
+    hand.play(0, 2, "evaluate", finals=finals)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -124,6 +125,25 @@ def test_a_site_is_served_once(site: SiteContext, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(CohortiumError) as caught:
             Service(site).run()
     assert caught.value.code is ErrorCode.CONFIG_ALREADY_RUNNING
+
+
+@pytest.mark.parametrize(
+    ("table", "code"),
+    [("audit", ErrorCode.AUDIT_BROKEN), ("ledger", ErrorCode.LEDGER_BROKEN)],
+)
+def test_a_site_with_broken_records_is_not_served(
+    site: SiteContext, monkeypatch: pytest.MonkeyPatch, table: str, code: ErrorCode
+) -> None:
+    enrolled(site, monkeypatch)
+    started = []
+    monkeypatch.setattr(Service, "_supervise", lambda self: started.append(self))
+    chain = getattr(site, table)
+    broken = replace(chain.verify(), problems=("entry 1 was changed",))
+    monkeypatch.setattr(type(chain), "verify", lambda _self: broken)
+    with pytest.raises(CohortiumError) as refused:
+        Service(site).run()
+    assert refused.value.code is code
+    assert started == []
 
 
 def test_a_site_that_is_not_enrolled_is_not_served(site: SiteContext) -> None:
