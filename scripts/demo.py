@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,12 @@ from scripts.identifier_search import SearchResult, search
 from scripts.measure import PeakMemory, cpu_seconds
 from scripts.testbed import CommandFailed, Testbed
 
-ROOT = Path("build/demo").resolve()
+DEFAULT_ROOT = Path("build/demo")
 STUDIES = ("heart", "cxr")
+SHOWN = (
+    "site-3"  # the hospital whose screens the demo prints: it has the most to say about its data
+)
+_printing = threading.Lock()
 
 
 def main() -> int:
@@ -34,18 +39,21 @@ def main() -> int:
     )
     parser.add_argument("--study", choices=STUDIES, action="append", help="only this study")
     parser.add_argument("--keep", action="store_true", help="keep the page up without a terminal")
+    parser.add_argument("--root", type=Path, default=DEFAULT_ROOT, help="folder of the run")
     options = parser.parse_args()
+    root = options.root.resolve()
     studies = tuple(options.study or STUDIES)
     started = time.monotonic()
-    say("Cohortium: four hospitals, one coordinator, every process on this machine\n")
-    shutil.rmtree(ROOT, ignore_errors=True)
-    bed = Testbed(ROOT, say=say, tap=True)
+    say("Cohortium: four hospitals, one coordinator, every process on this machine.")
+    say("The commands below are in .venv/bin; run any of them again while the page is up.")
+    shutil.rmtree(root, ignore_errors=True)
+    bed = Testbed(root, say=say, tap=True)
     try:
         with bed.ended_at_exit(), PeakMemory(lambda: [os.getpid(), *bed.pids()]) as memory:
             figures = run_studies(bed, studies)
             found = search_everything(bed, studies)
             summary = write_summary(
-                ROOT / "summary.json",
+                root / "summary.json",
                 figures,
                 found=found,
                 processes=memory.most_processes,
@@ -67,7 +75,7 @@ def main() -> int:
 
 def run_studies(bed: Testbed, studies: tuple[str, ...]) -> dict[str, StudyFigures]:
     """Tell the whole story, chapter by chapter."""
-    raw = ROOT / "raw"
+    raw = bed.root / "raw"
     chapter("1", "What four hospitals would hand over: real, licensed data, invented people")
     make_raw(raw, studies)
     chapter("2", "A coordinator, and four hospitals that enrol with single-use invites")
@@ -81,17 +89,17 @@ def run_studies(bed: Testbed, studies: tuple[str, ...]) -> dict[str, StudyFigure
         chapter(str(number), f"Study {study}: plan, ingest, approve, train, evaluate")
         figures[study] = run_study(bed, study, raw)
     chapter(str(4 + len(studies)), "What each hospital can show afterwards")
-    bed.say(bed.site("site-1", "ledger", "show"))
-    bed.say(bed.site("site-1", "audit", "verify"))
-    bed.say(bed.site("site-1", "status"))
+    for command in (("ledger", "show"), ("audit", "verify"), ("status",), ("doctor",)):
+        bed.say(bed.site(SHOWN, *command))
     return figures
 
 
 def run_study(bed: Testbed, study: str, raw: Path) -> StudyFigures:
     """Propose, ingest, read, approve, watch and read the result of one study."""
     digest = bed.propose(study)
-    bed.ingest(study, raw)
-    bed.say(bed.site("site-1", "plan", "show", study))
+    printed = bed.ingest(study, raw)
+    say(f"\nWhat {SHOWN} reads, and keeps, about its own extract:\n{printed[SHOWN]}")
+    bed.say(bed.site(SHOWN, "plan", "show", study))
     before = [spent(bed, name) for name in bed.site_names]
     bed.approve(study, digest)
     bed.say(bed.run("cohortium", "vendor", "study", "watch", study))
@@ -141,9 +149,9 @@ def search_everything(bed: Testbed, studies: tuple[str, ...]) -> SearchResult:
         for path in ("/", *(f"/studies/{study}" for study in studies)):
             extra[f"page {path}"] = client.get(page + path).raise_for_status().content
     return search(
-        ROOT,
-        ROOT / "raw" / "identifiers.json",
-        raw_folders=[ROOT / "raw"],
+        bed.root,
+        bed.root / "raw" / "identifiers.json",
+        raw_folders=[bed.root / "raw"],
         homes=[bed.home(name) for name in bed.site_names],
         extra=extra,
     )
@@ -152,13 +160,16 @@ def search_everything(bed: Testbed, studies: tuple[str, ...]) -> SearchResult:
 def wait_for_reader(bed: Testbed) -> None:
     """Keep the page up until Ctrl-C."""
     say(f"\nThe page: http://127.0.0.1:{bed.ports()['page']}   (Ctrl-C ends everything)")
-    while True:
-        time.sleep(1)
+    try:
+        while True:
+            time.sleep(1)
+    except KeyboardInterrupt:
+        say("\nEnding every process …")
 
 
 def show(summary: dict[str, Any]) -> None:
     """Print what matters of the summary."""
-    chapter("*", "Summary (build/demo/summary.json)")
+    chapter("*", "Summary (summary.json in the run's folder)")
     for name, study in summary["studies"].items():
         low, high = study["test_auroc_ci"]
         say(
@@ -184,8 +195,10 @@ def chapter(number: str, title: str) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line at once, so that a pipe shows progress too."""
-    print(line, flush=True)
+    """Print a line whole and at once: commands run two at a time, and a pipe shows progress too."""
+    with _printing:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

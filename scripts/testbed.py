@@ -126,8 +126,10 @@ class Testbed:
     def _shown(self, program: str, home: str, arguments: Sequence[str]) -> str:
         """Write a command as a person would type it from this folder."""
         words = [self._short(Path(word)) if word.startswith("/") else word for word in arguments]
-        line = f"$ {program} {shlex.join(words)}"
-        return line if program == "cohortium" else f"{line} --home {self._short(self.home(home))}"
+        folder = self._short(self.home(home))
+        if program == "cohortium":
+            return f"$ COHORTIUM_HOME={folder} {program} {shlex.join(words)}"
+        return f"$ {program} {shlex.join(words)} --home {folder}"
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -335,13 +337,20 @@ class Testbed:
         found = [plan["digest"] for plan in plans if plan["study_id"] == study]
         return found[-1] if found else ""
 
-    def ingest(self, study: str, raw: Path, folder: str = "") -> None:
-        """Let every hospital take in its own raw folder, `raw/<hospital>/<folder or study>`."""
-        self.in_parallel(
-            lambda name: self.site(
-                name, "ingest", study, "--source", str(raw / name / (folder or study))
-            )
-        )
+    def ingest(self, study: str, raw: Path, folder: str = "") -> dict[str, str]:
+        """Let every hospital take in its own raw folder, `raw/<hospital>/<folder or study>`.
+
+        Returns:
+            What each hospital's command printed.
+        """
+        printed: dict[str, str] = {}
+
+        def ingest(name: str) -> None:
+            source = str(raw / name / (folder or study))
+            printed[name] = self.site(name, "ingest", study, "--source", source)
+
+        self.in_parallel(ingest)
+        return printed
 
     def approve(self, study: str, digest: str, names: Sequence[str] | None = None) -> None:
         """Let stewards approve exactly this digest."""

@@ -246,16 +246,30 @@ class Approvals:
         return approval, recording
 
     def refuse(self, plan_digest: str, reason_code: str = "plan.refused") -> Recording:
-        """Say no to a plan that nobody has decided on yet; final for this digest."""
+        """Say no to a plan that nobody has decided on yet; final for this digest.
+
+        The others learn of it by a signed stop, which the courier hands in.
+        """
         plan = self._plan(plan_digest)
         self._check_decidable(plan)
+        now = format_time(self._clock())
+        statement = self._signed_stop(
+            Stop(
+                plan_digest=plan_digest,
+                site_id=self._config.site_id,
+                stopped_at=now,
+                reason_code=reason_code,
+            )
+        )
         with self._audit.recording(
             AuditWord.PLAN_REFUSED, plan_digest=plan_digest, study=plan.study_id, code=reason_code
         ) as recording:
             recording.connection.execute(
                 "INSERT INTO refusals VALUES (?, ?, ?, ?)",
-                (plan_digest, plan.study_id, reason_code, format_time(self._clock())),
+                (plan_digest, plan.study_id, reason_code, now),
             )
+            if statement:
+                self._inbox.queue(recording.connection, "stop", plan_digest, statement)
         return recording
 
     def stop(self, plan_digest: str, reason_code: str = "stop.steward") -> StopReport:

@@ -101,6 +101,7 @@ class PlanChecks:
             self.check_own_keys,
             self.check_peers,
             self.check_floors,
+            self.check_model,
             self.check_bundle,
             self.check_epsilon,
         )
@@ -162,6 +163,18 @@ class PlanChecks:
                     check.problem, _PEER_SENTENCES[check.problem].format(site=check.site_id),
                     hint=_PEER_HINTS[check.problem].format(site=check.site_id),
                 )  # fmt: skip
+
+    def check_model(self, plan: StudyPlan) -> None:
+        """Refuse a plan whose number of parameters is not that of its architecture."""
+        from schemas.models import parameter_count
+
+        if plan.model.parameters != parameter_count(plan.model):
+            raise PolicyDenied(
+                ErrorCode.PLAN_INVALID,
+                f"The plan says {plan.model.parameters} parameters, but its model has "
+                f"{parameter_count(plan.model)}.",
+                hint="What leaves is 4 bytes a parameter; ask the vendor for a plan that is right.",
+            )
 
     def check_bundle(self, plan: StudyPlan) -> None:
         """Refuse an app bundle this hospital does not list, if it lists any."""

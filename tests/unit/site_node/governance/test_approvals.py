@@ -249,10 +249,28 @@ def test_a_plan_is_approved_once(site: SiteContext, approved: StudyPlan) -> None
     assert caught.value.code is ErrorCode.PLAN_ALREADY_APPROVED
 
 
-def test_a_refused_plan_stays_refused(site: SiteContext, plan: StudyPlan) -> None:
+def test_a_plan_that_miscounts_its_parameters_is_refused(sites: list[SiteContext]) -> None:
+    """What leaves is 4 bytes a parameter: a larger number would be a wider door."""
+    plan = real_plan(sites, model={"parameters": 6})
+    assert_refused(sites[0], plan, ErrorCode.PLAN_INVALID)
+
+
+def test_a_refused_plan_stays_refused_and_the_others_are_told(
+    site: SiteContext, plan: StudyPlan
+) -> None:
     site.inbox.receive("plan", "heart", sealed(plan))
-    site.approvals.refuse(plan.digest())
-    assert_refused(site, plan, ErrorCode.PLAN_REFUSED)
+    site.approvals.refuse(plan.digest(), "steward.decision")
+    with pytest.raises(CohortiumError) as caught:
+        approve(site, plan)
+    assert caught.value.code is ErrorCode.PLAN_REFUSED
+    assert site.ledger.rows() == ()
+    (waiting,) = site.inbox.waiting()
+    stop = open_stop(plan, SignedDocument.model_validate_json(waiting.body))
+    assert (waiting.kind, stop.site_id, stop.reason_code) == (
+        "stop",
+        "site-1",
+        "steward.decision",
+    )
 
 
 def test_review_lists_every_problem_and_decides_nothing(
