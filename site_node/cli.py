@@ -111,14 +111,16 @@ def ingest(
             "The plan names another de-identification profile than the one used here.",
             hint="Compare versions of the site node with the vendor.",
         )
-    report = run_ingest(
-        source,
-        study_id=plan.study_id,
-        data=plan.data,
-        secret=site.keys.pseudonym_secret,
-        store=site.store,
-        quarantine=site.folders.quarantine,
-    )
+    with screen.progress("Records") as progress:
+        report = run_ingest(
+            source,
+            study_id=plan.study_id,
+            data=plan.data,
+            secret=site.keys.pseudonym_secret,
+            store=site.store,
+            quarantine=site.folders.quarantine,
+            progress=progress,
+        )
     recording = keep_report(site, report)
     show_report(screen, report)
     screen.event(recording)

@@ -6,7 +6,8 @@ import json
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from site_node.governance.audit import Recording
 
 _WIDTH: Final = 96
+_LONG_WORK: Final = 500  # records; shorter work ends before a line of progress is read
 _STYLES: Final = {"green": "green", "amber": "yellow", "red": "bold red"}
 
 
@@ -122,6 +124,35 @@ class Screen:
             )
         else:
             self._print(f"  {colour:<5}  {name:<22}  {text}")
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Show how far long work is: a bar on a terminal, a line every tenth elsewhere.
+
+        Yields:
+            A function to call with (done, of all; 0 if unknown).
+        """
+        if self.as_json:
+            yield lambda _done, _total: None
+            return
+        if not self.is_rich:
+            shown = -1
+
+            def say(done: int, total: int) -> None:
+                nonlocal shown
+                tenth = 10 * done // total if total else -1
+                if tenth > shown and total >= _LONG_WORK:
+                    shown = tenth
+                    self._print(f"{what}: {done:,} of {total:,}")
+
+            yield say
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self._rich(), transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
     def event(self, recording: Recording) -> None:
         """Print the audit event a change wrote."""
