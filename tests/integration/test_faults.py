@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -47,6 +48,19 @@ def test_a_killed_executor_voids_the_attempt_which_stays_charged(consortium: Con
         assert charges_match_audit(consortium, name, digest) <= study["attempts_opened"]
     whole = max(consortium.charges(name, digest) for name in consortium.bed.site_names)
     assert whole == study["attempts_opened"], "a void attempt was refunded"
+
+
+def test_a_killed_runner_goes_on_from_the_book(consortium: Consortium) -> None:
+    """The coordinator's memory is gone; sums and cohorts on its disk are enough to go on."""
+    digest = consortium.begin("heart-runner", steps=10)
+    consortium.until_step("heart-runner", 3)
+    health = consortium.bed.home("coordinator") / "run" / "health.json"
+    os.kill(json.loads(health.read_text())["processes"]["runner"]["pid"], signal.SIGKILL)
+    study = consortium.watch("heart-runner")
+    assert study["state"] == "done", study["reason_code"]
+    assert study["steps_done"] == 10
+    for name in consortium.bed.site_names:
+        assert charges_match_audit(consortium, name, digest) <= study["attempts_opened"]
 
 
 def test_a_killed_hospital_rejoins_without_losing_or_repeating_a_charge(

@@ -86,3 +86,17 @@ def test_a_site_that_did_not_approve_is_left_out(tmp_path) -> None:
     assert members == {("site-1", "site-2", "site-4")}
     assert consortium.digest not in consortium.sites["site-3"].ledger.state().accounts
     assert consortium.sites["site-3"].db.rows("SELECT * FROM released") == []
+
+
+def test_a_plan_with_poisson_sampling_runs_to_its_result(tmp_path) -> None:
+    """Each hospital flips a coin per patient; what leaves has the same form as without sampling."""
+    consortium = memory_consortium(
+        tmp_path,
+        training={"sampling": "poisson", "sampling_rate": 0.25, "divisor": 25, "steps": 2,
+                  "average_from_step": 1},
+    )  # fmt: skip
+    consortium.study_run().run()
+    assert consortium.book.release is not None
+    assert [entry[4] for entry in consortium.book.attempts] == [""] * 3
+    for site in consortium.sites:
+        assert consortium.charged(site) == 2
