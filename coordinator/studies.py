@@ -292,7 +292,9 @@ class Studies(RoundRecords):
                 (study_id,),
             ).fetchone()
         if row is None:
-            raise ProtocolError(ErrorCode.STUDY_UNKNOWN, "No study with this name is known here.")
+            raise ProtocolError(
+                ErrorCode.STUDY_UNKNOWN, "No such study.", hint="cohortium study list"
+            )
         return _record(row)
 
     def _find(self, digest: str) -> StudyRecord | None:

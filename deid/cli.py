@@ -57,7 +57,9 @@ def run(
     secret_file: Annotated[Path, typer.Option("--secret-file", help="at least 32 random bytes")],
     project: Annotated[str, typer.Option("--project", help="pseudonyms differ by project")],
     profile: ProfileOption = "dicom-image",
-    patient_column: Annotated[str, typer.Option("--patient-column")] = "PatientID",
+    patient_column: Annotated[
+        str, typer.Option("--patient-column", help="the table's column that names the patient")
+    ] = "PatientID",
     as_json: JsonOption = False,
 ) -> None:
     """De-identify a table or a folder; what is refused is counted, and left where it is."""
@@ -73,12 +75,22 @@ def run(
         ) from None
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
-        raise ConfigError(ErrorCode.CONFIG_USAGE, "The output folder is not empty.")
+        raise ConfigError(
+            ErrorCode.CONFIG_USAGE,
+            "The output folder is not empty.",
+            hint="Name a new folder: clean records never join older ones.",
+        )
     if source.is_file():
         _run_table(chosen, pseudonyms, report, source, out / "table.csv", patient_column)
     else:
         _run_folder(chosen, pseudonyms, report, source, out)
     _print(as_json, report.as_mapping())
+    if not report.records:
+        raise DataRejected(
+            ErrorCode.SOURCE_EMPTY,
+            "No record could be de-identified.",
+            hint="See `cohortium-deid explain`; a table needs --profile and --patient-column.",
+        )
 
 
 @app.command()
@@ -189,11 +201,15 @@ def _print(as_json: bool, body: object) -> None:
 
 
 def main() -> None:
-    """Run the command; an error ends with its sentence on stderr and its class's exit code."""
+    """Run the command; an error ends with its sentence and its class's exit code."""
     try:
         app()
     except CohortiumError as error:
-        typer.echo(str(error), err=True)
+        if "--json" in sys.argv:
+            body = {"code": error.code.value, "sentence": error.sentence, "hint": error.hint}
+            typer.echo(json.dumps({"error": body}))
+        else:
+            typer.echo(str(error), err=True)
         sys.exit(error.exit_code)
 
 

@@ -24,7 +24,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from deid.actions import REMOVED, Action, Kind
 from deid.errors import DeidRefusal
@@ -110,7 +110,7 @@ class DicomDeidentifier:
 
     def _clean(self, raw: bytes) -> CleanImage:
         try:
-            source = pydicom.dcmread(BytesIO(raw))
+            source = _read(raw)
         except InvalidDicomError:
             raise DeidRefusal(ErrorCode.FILE_NOT_DICOM) from None
         self._check(source)
@@ -202,12 +202,19 @@ class DicomDeidentifier:
             raise DeidRefusal(ErrorCode.IDENTIFIER_LEFT)
 
 
+def _read(raw: bytes) -> FileDataset:
+    """Parse a file, unless that would inflate it: 500 KiB deflated can be 500 MiB (PS3.5 A.5)."""
+    if DeflatedExplicitVRLittleEndian.encode("ascii") in raw:
+        raise DeidRefusal(ErrorCode.DICOM_PIXELS_UNSUPPORTED)
+    return pydicom.dcmread(BytesIO(raw))
+
+
 def removed_values(profile: Profile, raw: bytes) -> set[str]:
     """Give what must be gone from one file's clean copy; empty for a file that cannot be read."""
     cleaner = DicomDeidentifier(profile, Pseudonymiser(bytes(32), ""), DeidReport())
     try:
         with _silent_pydicom():
-            source = pydicom.dcmread(BytesIO(raw))
+            source = _read(raw)
             walk = _Walk(str(source.get("PatientID") or ""))
             cleaner.walk(source, walk, 0)
             return _needles(source, raw, walk)

@@ -58,6 +58,10 @@ MAX_DELTA: Final = 1e-5
 MAX_EPSILON: Final = 20.0
 """Largest epsilon of any plan (no unit): beyond it the number protects nobody."""
 
+MIN_CONSTANT: Final = 1e-9
+"""Smallest clip, learning rate or divisor: far below it float64 loses digits, and whether a
+gradient then still fits the clip would depend on the patient."""
+
 MIN_INTEGER_CLIP: Final = 2**8
 """Grid units of the clip norm: fewer and truncation alone distorts the gradient."""
 

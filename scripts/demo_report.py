@@ -125,6 +125,7 @@ def write_summary(
             "round": "first READY of any site to the last site's check of the sum, all attempts",
             "cpu": "largest site; its three processes and supervisor from approval to result",
             "bytes": "largest site; every HTTP body its gateway sent from approval to result",
+            "processes": "most alive at one time, the demo and its passing commands among them",
             "identifier_places": list(found.places),
         },
     }

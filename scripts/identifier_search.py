@@ -31,6 +31,7 @@ class SearchResult:
     control_found: bool
     files: int
     n_bytes: int
+    stores: int  # decrypted, not merely passed by
 
 
 def load_needles(identifiers: Path) -> dict[str, list[str]]:
@@ -62,7 +63,7 @@ def search(
     index = NeedleIndex([value for values in needles.values() for value in values])
     allowed = {folder.resolve() for folder in raw_folders} | {identifiers.resolve()}
     places: list[str] = []
-    files = n_bytes = 0
+    files = n_bytes = stores = 0
     for path in _files(root, allowed):
         files += 1
         n_bytes += path.stat().st_size
@@ -70,10 +71,11 @@ def search(
     for home in homes:
         for name, raw in _decrypted(home):
             n_bytes += len(raw)
+            stores += name.endswith(" rows")
             places += _hits(index, f"{home.name}: decrypted {name}", [raw])
     for name, raw in extra.items():
         places += _hits(index, name, [raw])
-    return SearchResult(tuple(places), _control(index, root, needles), files, n_bytes)
+    return SearchResult(tuple(places), _control(index, root, needles), files, n_bytes, stores)
 
 
 def _control(index: NeedleIndex, root: Path, needles: Mapping[str, list[str]]) -> bool:

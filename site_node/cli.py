@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import typer.core
 
 from schemas.errors import CohortiumError, ConfigError, ErrorCode, InternalError
 from site_node.cli_peers import card_app, peers_app
@@ -21,6 +22,7 @@ from site_node.command import State, grouped, home, read_file, site_here
 from site_node.screen import Screen
 
 _HELP = "The site node of one hospital. Every command takes --home DIR and --json."
+typer.core.HAS_RICH = False  # plain help: rich's escapes, as in \[required], would be printed
 app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 ledger_app = typer.Typer(help="The privacy budget spent here.", no_args_is_help=True)
 audit_app = typer.Typer(help="The signed log of everything that happened.", no_args_is_help=True)
@@ -104,7 +106,8 @@ def ingest(
     from site_node.report import keep_report, show_report
 
     screen, site = State.screen, site_here()
-    plan = site.inbox.find(study).plan
+    # An approved plan says what is needed, whatever else came in under the same name.
+    plan = (*site.approvals.in_force(study)[-1:], site.inbox.find(study))[0].plan
     if profile_for(plan.data).digest != plan.deid_profile_sha256:
         raise ConfigError(
             ErrorCode.PLAN_DEID_PROFILE_MISMATCH,
@@ -145,10 +148,10 @@ def stop(
     from site_node.report import show_stop
 
     screen, site = State.screen, site_here()
-    received = site.inbox.find(study)
-    report = site.approvals.stop(received.digest, reason)
-    show_stop(screen, received.plan, report)
-    screen.event(report.recording)
+    for received in site.approvals.in_force(study) or (site.inbox.find(study),):
+        report = site.approvals.stop(received.digest, reason)
+        show_stop(screen, received.plan, report)
+        screen.event(report.recording)
 
 
 @app.command()
@@ -283,6 +286,12 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except click.exceptions.Abort:
         return 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        if not State.screen.as_json:  # a group alone: its help is the answer
+            print(error.format_message())
+            return ConfigError.exit_code
+        State.screen.error(ConfigError(ErrorCode.CONFIG_USAGE, "A command is missing."))
+        return ConfigError.exit_code
     except click.ClickException as error:
         usage = ConfigError(
             ErrorCode.CONFIG_USAGE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from schemas.errors import CohortiumError, ErrorCode, InternalError, TrustError
@@ -279,4 +280,20 @@ def _health(site: SiteContext) -> dict[str, Any]:
         raise InternalError(
             ErrorCode.INTERNAL_UNEXPECTED, "The service's health file cannot be read."
         ) from None
-    return values if isinstance(values, dict) else {}
+    if not isinstance(values, dict):
+        return {}
+    if values.get("state") == "ended":
+        return {**values, "processes": {}}
+    if not _is_served(site):  # killed: the file's last words are not true any more
+        return {**values, "state": "killed; start it again: cohortium-site serve", "processes": {}}
+    return values
+
+
+def _is_served(site: SiteContext) -> bool:
+    try:
+        os.kill(int(json.loads((site.folders.state / "pids.json").read_bytes())["service"]), 0)
+    except PermissionError:  # alive, as another user
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True

@@ -97,7 +97,7 @@ class SiteRounds:
         return self._sessions[digest]
 
     def _open(self, session: StudySession, message: Open, frame: Frame) -> Released:
-        require_running(session.plan, message.round, message.kind)
+        require_running(session.plan, message.round, message.kind, message.attempt)
         session.accept_approvals(message.approvals)
         session.catch_up(message.missing, frame.blobs)
         hash_ = ""
@@ -153,7 +153,7 @@ def execute_round(session: StudySession, call: CohortCall, frame: Frame) -> Rele
     from site_node.training.sampling import poisson_mask
 
     site, plan = session.site, session.plan
-    require_running(plan, call.round, "train")
+    require_running(plan, call.round, "train", call.attempt)
     # 1  The sum of the previous round: tag checked, optimiser step applied, model made durable.
     if call.round > 0:
         if call.previous is None or call.previous.round != call.round - 1 or len(frame.blobs) != 1:
@@ -203,7 +203,7 @@ def execute_evaluation(session: StudySession, call: CohortCall, frame: Frame) ->
     from site_node.training.evaluate import evaluation_vector
 
     site, plan = session.site, session.plan
-    require_running(plan, call.round, "evaluate")
+    require_running(plan, call.round, "evaluate", call.attempt)
     if call.previous is not None or frame.blobs:
         raise ProtocolError(ErrorCode.MESSAGE_MALFORMED, "An evaluation follows no sum.")
     final_hash = _final_hash(session)

@@ -254,12 +254,14 @@ def note_time(name: str, digest: str, kind: Kind, round_: int, attempt: int) -> 
     event(name, plan=digest, kind=kind, round=round_, attempt=attempt, seconds=now)
 
 
-def require_running(plan: StudyPlan, round_: int, kind: Kind) -> None:
-    """Refuse rounds outside the plan.
+def require_running(plan: StudyPlan, round_: int, kind: Kind, attempt: int) -> None:
+    """Refuse rounds outside the plan, and evaluations beyond those `plan show` promised.
+
+    The ledger bounds the attempts of training; an evaluation spends nothing there.
 
     Raises:
         PolicyDenied: ROUND_UNKNOWN.
     """
     limit = plan.training.steps if kind == "train" else 1
-    if round_ >= limit:
+    if round_ >= limit or (kind == "evaluate" and attempt > plan.training.retry_cap):
         raise PolicyDenied(ErrorCode.ROUND_UNKNOWN, "The round lies outside the plan's steps.")

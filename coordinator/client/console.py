@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
+import click
 import typer
 
-from schemas.errors import CohortiumError, ErrorCode, InternalError
+from schemas.errors import CohortiumError, ConfigError, ErrorCode, InternalError
 
 
 def say(as_json: bool, values: dict[str, Any], *lines: str) -> None:
@@ -34,12 +36,21 @@ def fail(error: CohortiumError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
-def run_app(app: Callable[[], Any]) -> None:
+def run_app(app: Callable[..., Any]) -> None:
     """Run a command-line app; the one place where its errors end."""
     try:
-        app()
+        status = app(standalone_mode=False)
     except CohortiumError as error:
         fail(error)
+    except click.exceptions.NoArgsIsHelpError as error:  # a group alone: its help is the answer
+        typer.echo(error.format_message())
+        sys.exit(ConfigError.exit_code)
+    except click.ClickException as error:
+        command = Path(sys.argv[0]).name
+        hint = f"`{command} COMMAND --help` lists what it takes."
+        fail(ConfigError(ErrorCode.CONFIG_USAGE, error.format_message(), hint=hint))
+    except click.exceptions.Abort:  # Ctrl-C
+        sys.exit(130)
     except BrokenPipeError:  # the reader, such as head, has gone
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the process edge of every command
@@ -50,3 +61,4 @@ def run_app(app: Callable[[], Any]) -> None:
                 hint=f"Please report this: {type(error).__name__}",
             )
         )
+    sys.exit(status if isinstance(status, int) else 0)

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
+from unicodedata import category
 
 import httpx
 
@@ -24,6 +25,7 @@ from schemas.errors import (
 )
 
 _SECONDS: Final = 30.0
+_UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co"})  # as names and texts of a plan refuse
 _BY_EXIT: Final[Mapping[int, type[CohortiumError]]] = {
     cls.exit_code: cls
     for cls in (
@@ -104,14 +106,27 @@ def _object(answer: httpx.Response) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         raise _not_understood()
-    return found
+    plain: dict[str, Any] = _printable(found)
+    return plain
+
+
+def _printable(value: Any) -> Any:
+    """Give a JSON value without characters that would steer a terminal; they become ``?``."""
+    if isinstance(value, str):
+        return "".join("?" if category(c) in _UNPRINTABLE else c for c in value)
+    if isinstance(value, list):
+        return [_printable(each) for each in value]
+    if isinstance(value, dict):
+        return {str(_printable(key)): _printable(each) for key, each in value.items()}
+    return value
 
 
 def _refusal(answer: httpx.Response) -> CohortiumError:
     try:
         problem = answer.json()
         cls = _BY_EXIT[problem["exit_code"]]
-        return cls(ErrorCode(problem["code"]), str(problem["title"]), hint=str(problem["hint"]))
+        sentence, hint = _printable(str(problem["title"])), _printable(str(problem["hint"]))
+        return cls(ErrorCode(problem["code"]), sentence, hint=hint)
     except (ValueError, KeyError, TypeError):
         return _not_understood()
 

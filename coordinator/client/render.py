@@ -57,7 +57,8 @@ def plan_lines(plan: StudyPlan, cards: Sequence[IdentityCard] = ()) -> list[str]
     vector = 4 * plan.model.parameters
     lines += [
         f"  leaves      {', '.join(plan.outputs)}",
-        f"              each update {vector} bytes, masked; nothing else about a round",
+        f"              each update {vector} bytes of masked words and a signed header; no loss,",
+        "              no counts. Every hospital sees all kinds and bytes in its own `plan show`.",
         "  privacy     " + epsilon_lines(plan)[0],
         *("              " + line for line in epsilon_lines(plan)[1:]),
         f"  tuning      {plan.tuning_declaration}",
@@ -137,7 +138,7 @@ def result_lines(plan: StudyPlan, values: Mapping[str, Any]) -> list[str]:
     signers = ", ".join(item["site_id"] for item in values["signed_by"])
     return [
         *lines,
-        f"  patients     at least {values['positives_at_least']} with and "
+        f"  patients     held out: at least {values['positives_at_least']} with and "
         f"{values['negatives_at_least']} without the finding, {values['sites']} hospitals",
         *_labelled("privacy", epsilon_lines(plan)),
         f"  model        {values['model_hash']}",
@@ -159,6 +160,8 @@ def result_csv(values: Mapping[str, Any]) -> str:
     writer.writerow([study, "auroc_bound", bound, "", "", "certified: binning and rounding"])
     writer.writerow([study, "threshold", values["sensitivity"]["threshold"], "", "", "plan"])
     writer.writerow([study, "sites", values["sites"], "", "", "co-signed"])
+    for name in ("positives_at_least", "negatives_at_least"):
+        writer.writerow([study, name, values[name], "", "", "held-out patients; outside epsilon"])
     privacy = values["privacy"]
     scope = (
         f"delta={privacy['delta']:g}; per {privacy['unit']}; {privacy['adjacency']}; "
@@ -169,8 +172,11 @@ def result_csv(values: Mapping[str, Any]) -> str:
     writer.writerow([study, "epsilon", privacy["epsilon"], "", "", scope])
     writer.writerow([study, "model_hash", values["model_hash"], "", "", "signed by every site"])
     for false_positive, true_positive in values["roc"]:
-        note = f"ROC point of at least {values['roc_minimum_patients']} patients"
-        writer.writerow([study, "roc", true_positive, false_positive, "", note])
+        note = (
+            f"true positive rate at false positive rate {false_positive:g}; "
+            f"at least {values['roc_minimum_patients']} patients a point"
+        )
+        writer.writerow([study, "roc", true_positive, "", "", note])
     return out.getvalue()
 
 

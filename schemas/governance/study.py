@@ -35,7 +35,7 @@ __all__ = [
     "open_plan",
 ]
 
-Positive = Annotated[float, Field(gt=0, le=1e9)]
+Positive = Annotated[float, Field(ge=limits.MIN_CONSTANT, le=1e9)]
 NonNegative = Annotated[float, Field(ge=0, le=1e9)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Output = Literal["masked-update", "masked-evaluation", "model-hash", "release", "refusal"]

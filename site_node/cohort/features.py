@@ -59,7 +59,8 @@ def load_features(table: pa.Table, plan: StudyPlan, split: Literal["train", "tes
 
     Raises:
         DataRejected: a column is absent, a value is missing or not finite, a level is unknown, an
-            image has another size, or one patient has two labels.
+            image has another size, one patient has two labels, or more patients train than the
+            plan has room for in a sum.
     """
     _need(table, "split", "patient", "label")
     rows = table.filter(pc.equal(table["split"], split))
@@ -68,6 +69,9 @@ def load_features(table: pa.Table, plan: StudyPlan, split: Literal["train", "tes
     )
     order = np.argsort(patient, kind="stable")
     if split == "train":
+        if len(names) > plan.training.maximum_patients:
+            # A sum could leave its 32 bits, and whether it does would tell of the patients.
+            raise _invalid("there are more training patients than the plan allows")
         order = _cap_rows(order, patient, plan.training.max_images_per_patient)
     rows, patient = rows.take(pa.array(order)), patient[order].astype(np.int64)
     labels = _labels(rows)

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 _ANSWERS: Final[tuple[type[Document], ...]] = (ReadyReply, Upload, FinalReply, ReleaseReply)
 _UNSTOPPABLE: Final = frozenset({REFUSAL, "approval", "stop"})  # a code, or a person's decision
+_LISTED_NOW: Final = (
+    "SELECT m.*, r.kind FROM manifest m JOIN released r ON r.id = m.released_id "
+    "WHERE m.object_id = ? AND (r.kind IN ('refusal', 'approval', 'stop') OR NOT EXISTS "
+    "(SELECT 1 FROM stops s WHERE s.plan_digest = r.plan_digest))"
+)
 _FLUSH_SECONDS: Final = 1.0  # byte totals of calls that carry no answer may lag this much
 
 
@@ -265,12 +270,7 @@ class Manifest:
         Raises:
             InternalError: AUDIT_UNAVAILABLE; then it may not.
         """
-        rows = self._database.rows(
-            "SELECT m.*, r.kind FROM manifest m JOIN released r ON r.id = m.released_id "
-            "WHERE m.object_id = ? AND (r.kind IN ('refusal', 'approval', 'stop') OR NOT EXISTS "
-            "(SELECT 1 FROM stops s WHERE s.plan_digest = r.plan_digest))",
-            object_id,
-        )
+        rows = self._database.rows(_LISTED_NOW, object_id)
         return any(
             is_valid(
                 self._identity_public,
@@ -288,13 +288,19 @@ class Manifest:
         only counted, and their counts may reach the disk a second later.
 
         Raises:
+            PolicyDenied: EGRESS_STOPPED, a stop came since `is_listed`; it must not be sent.
             InternalError: AUDIT_UNAVAILABLE; then it must not be sent.
         """
-        calls, total = self._pending.get(path, (0, 0))
+        before = dict(self._pending)
+        calls, total = before.get(path, (0, 0))
         self._pending[path] = (calls + 1, total + n_bytes)
         if object_id is not None:
-            # The envelope goes first and is forced; the parts that follow it need not be.
-            self.flush((object_id, path, n_bytes), is_forced=path.endswith("/push-messages"))
+            try:
+                # The envelope goes first and is forced; the parts that follow it need not be.
+                self.flush((object_id, path, n_bytes), is_forced=path.endswith("/push-messages"))
+            except CohortiumError:
+                self._pending = before  # it is not sent
+                raise
         elif time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
             self.flush()
 
@@ -302,6 +308,9 @@ class Manifest:
         """Write the pending byte totals, and with them one answer about to be sent."""
         with self._database.write(is_forced=is_forced) as connection:
             if sent is not None:
+                # Again inside the transaction: a stop may have come since `is_listed`, and has
+                # then told the steward that this was held back.
+                _check_some_plan_runs(connection, sent[0])
                 connection.execute(
                     "INSERT INTO sent (object_id, path, n_bytes, sent_at) VALUES (?, ?, ?, ?)",
                     (*sent, format_time(self._clock())),
@@ -328,11 +337,22 @@ def _signed_row(object_id: str, sha256: str, n_bytes: int, released_id: int) -> 
     return f"{object_id}\n{sha256}\n{n_bytes}\n{released_id}".encode("ascii")
 
 
+def _check_some_plan_runs(connection: sqlite3.Connection, object_id: str) -> None:
+    named = connection.execute("SELECT 1 FROM manifest WHERE object_id = ?", (object_id,))
+    listed = connection.execute(_LISTED_NOW, (object_id,))
+    if named.fetchone() is not None and listed.fetchone() is None:
+        raise _stopped()
+
+
 def _check_not_stopped(connection: sqlite3.Connection, plan_digest: str) -> None:
     found = connection.execute("SELECT 1 FROM stops WHERE plan_digest = ?", (plan_digest,))
     if found.fetchone() is not None:
-        raise PolicyDenied(
-            ErrorCode.EGRESS_STOPPED,
-            "The study was stopped here.",
-            hint="Nothing more is sent. See `cohortium-site audit show`.",
-        )
+        raise _stopped()
+
+
+def _stopped() -> PolicyDenied:
+    return PolicyDenied(
+        ErrorCode.EGRESS_STOPPED,
+        "The study was stopped here.",
+        hint="Nothing more is sent. See `cohortium-site audit show`.",
+    )

@@ -94,7 +94,8 @@ def what_leaves(plan: StudyPlan) -> tuple[Leaving, ...]:
             len(encode(Refusal.model_construct(code=_LONGEST_CODE, **_REFUSAL))),
         ),
     ]
-    return tuple(line for line in lines if line.kind in plan.outputs)
+    # A refusal's code leaves whether or not the plan lists it: there is no other way to say no.
+    return tuple(line for line in lines if line.kind in (*plan.outputs, "refusal"))
 
 
 _READY_REPLY: Final[dict[str, Any]] = {"message": "ready", "version": 1}

@@ -21,6 +21,7 @@ from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PushObjectRequ
 from flwr.proto.node_pb2 import Node
 
 from schemas.errors import CohortiumError, ErrorCode, TransportError
+from schemas.limits import MAX_FRAME_BYTES
 from site_node.gateway import fleet
 from site_node.gateway.envelope import CheckedPush, ErrorPush, checked_object, checked_push
 from site_node.gateway.server import (
@@ -93,6 +94,7 @@ class GatewayClient:
             verify=context,
             timeout=_UPSTREAM_TIMEOUT_SECONDS,
             trust_env=False,
+            headers={"accept-encoding": "identity"},
             limits=httpx.Limits(
                 max_connections=32, max_keepalive_connections=16, keepalive_expiry=60.0
             ),
@@ -147,7 +149,8 @@ class GatewayClient:
             (HTTP status, body).
 
         Raises:
-            CohortiumError: the record could not be written; nothing was sent.
+            CohortiumError: the record could not be written and nothing was sent, or the answer
+                is larger than any message.
             httpx.HTTPError: the coordinator could not be reached.
         """
         at = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -155,10 +158,18 @@ class GatewayClient:
         if self._tap is not None:
             with self._tap.open("ab") as out:
                 out.write(path.encode("ascii") + b"\n" + body + b"\n")
-        response = await self._http.post(self._base + path, content=body, headers=headers)
-        if not self.tls_version:
-            self._note_tls(response)
-        return response.status_code, response.content
+        request = self._http.stream("POST", self._base + path, content=body, headers=headers)
+        async with request as response:
+            if not self.tls_version:
+                self._note_tls(response)
+            answer = bytearray()
+            async for part in response.aiter_raw():  # nothing is inflated for the coordinator
+                answer += part
+                if len(answer) > MAX_FRAME_BYTES:
+                    raise TransportError(
+                        ErrorCode.TRANSPORT_TOO_LARGE, "The coordinator's answer is too large."
+                    )
+            return response.status_code, bytes(answer)
 
     def _note_tls(self, response: httpx.Response) -> None:
         stream = response.extensions.get("network_stream")

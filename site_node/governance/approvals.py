@@ -131,6 +131,21 @@ class Approvals:
         check_floors(plan, self._config.floors)
         return plan
 
+    def in_force(self, name: str) -> tuple[ReceivedPlan, ...]:
+        """Give the plans of a study (or hash) that are approved, not stopped and not finished.
+
+        A name alone is not enough to tell them: the newest plan of a name may be one that nobody
+        has approved, sent by anybody. Newest last; empty if none is in force.
+        """
+        rows = self._database.rows(
+            "SELECT plan_digest FROM approvals WHERE plan_digest NOT IN "
+            "(SELECT plan_digest FROM stops) ORDER BY rowid"
+        )
+        accounts = self._ledger.state().accounts
+        done = {digest for digest, account in accounts.items() if account.settled}
+        plans = (self._inbox.plan(r["plan_digest"]) for r in rows if r["plan_digest"] not in done)
+        return tuple(received for received in plans if received.is_called(name))
+
     def approved_bundles(self) -> frozenset[str]:
         """Give the SHA-256 of every app bundle an approved, unstopped plan names."""
         rows = self._database.rows(
@@ -238,6 +253,7 @@ class Approvals:
             vendor=plan.vendor_key,
             attempts=plan.training.attempts,
         ) as recording:
+            self._check_decidable(plan)  # again: another command may have stopped it meanwhile
             self._ledger.reserve_within(recording, plan, digest)
             recording.connection.execute(
                 "INSERT INTO approvals VALUES (?, ?, ?, ?)", (digest, plan.study_id, statement, now)
@@ -264,6 +280,7 @@ class Approvals:
         with self._audit.recording(
             AuditWord.PLAN_REFUSED, plan_digest=plan_digest, study=plan.study_id, code=reason_code
         ) as recording:
+            self._check_decidable(plan)  # again: another command may have approved it meanwhile
             recording.connection.execute(
                 "INSERT INTO refusals VALUES (?, ?, ?, ?)",
                 (plan_digest, plan.study_id, reason_code, now),

@@ -197,6 +197,16 @@ class PlanChecks:
                 f"{computed:.4f} over all the attempts it allows.",
                 hint="Ask the vendor for a plan whose noise fits its promise.",
             )
+        # `plan show` prints this number too, and the steward reads it as a fact.
+        both = plan.privacy.model_copy(update={"hospitals_per_patient": 2})
+        twice = self.epsilon_of(plan.model_copy(update={"privacy": both}))
+        if not twice <= plan.privacy.epsilon_two_hospitals + 1e-9:
+            raise BudgetExceeded(
+                ErrorCode.ACCOUNTING_MISMATCH,
+                f"The plan says epsilon {plan.privacy.epsilon_two_hospitals:g} for a patient of "
+                f"two hospitals, but its noise gives {twice:.4f}.",
+                hint="Ask the vendor for a plan that says what its noise gives.",
+            )
 
 
 _PEER_SENTENCES = {

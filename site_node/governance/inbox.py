@@ -34,6 +34,10 @@ class ReceivedPlan:
     sealed: bytes
     received_at: str
 
+    def is_called(self, name: str) -> bool:
+        """Say whether a person means this plan: its study's name, or how its hash begins."""
+        return self.plan.study_id == name or (len(name) >= 8 and self.digest.startswith(name))
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
@@ -172,9 +176,7 @@ class Inbox:
             TrustError: PLAN_UNKNOWN.
         """
         for received in reversed(self.plans()):
-            if received.plan.study_id == name:
-                return received
-            if len(name) >= 8 and received.digest.startswith(name):
+            if received.is_called(name):
                 return received
         raise TrustError(
             ErrorCode.PLAN_UNKNOWN,

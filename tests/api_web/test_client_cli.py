@@ -163,12 +163,20 @@ def test_an_edited_plan_file_is_refused(shell: Shell) -> None:
         (["results", "x", "--csv"], 2, "config.usage"),
         (["model", "get", "nothing"], 7, "study.unknown"),
         (["init", "--access", "none"], 2, "config.file_missing"),
+        (["results"], 2, "config.usage"),
+        (["study", "watch", "heart", "--fast"], 2, "config.usage"),
+        (["no-such-command"], 2, "config.usage"),
     ],
 )
 def test_refusals_have_a_code_and_their_class_of_exit(
     shell: Shell, words: list[str], expect: int, code: str
 ) -> None:
     assert shell.json(*words, expect=expect)["error"]["code"] == code
+
+
+def test_a_group_alone_prints_its_help(shell: Shell) -> None:
+    done = shell.run("study", expect=2)
+    assert "watch" in done.stdout and not done.stderr
 
 
 def test_an_absent_coordinator_is_a_transport_error(served: Served, shell: Shell) -> None:

@@ -37,12 +37,12 @@ def test_an_unapproved_hospital_takes_no_part(consortium: Consortium) -> None:
 
 
 def test_a_killed_executor_voids_the_attempt_which_stays_charged(consortium: Consortium) -> None:
-    digest = consortium.begin("heart-executor", steps=14)
+    digest = consortium.begin("heart-executor", steps=10)
     consortium.until_step("heart-executor", 3)
     os.kill(consortium.pid("site-2", "executor"), signal.SIGKILL)
     study = consortium.watch("heart-executor")
     assert study["state"] == "done", study["reason_code"]
-    assert study["attempts_opened"] == 14 + study["attempts_void"]
+    assert study["attempts_opened"] == 10 + study["attempts_void"]
     assert study["attempts_void"] >= 1
     for name in consortium.bed.site_names:
         assert charges_match_audit(consortium, name, digest) <= study["attempts_opened"]
@@ -67,7 +67,7 @@ def test_a_killed_hospital_rejoins_without_losing_or_repeating_a_charge(
     consortium: Consortium,
 ) -> None:
     bed = consortium.bed
-    digest = consortium.begin("heart-hospital", steps=60)
+    digest = consortium.begin("heart-hospital", steps=45)
     consortium.until_step("heart-hospital", 3)
     child = bed.children.pop("site-3")
     family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]

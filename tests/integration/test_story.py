@@ -62,6 +62,7 @@ def test_nothing_identifying_stands_outside_the_raw_folders(consortium: Consorti
         assert found.places == ()
         assert found.control_found
         assert found.files > 50
+        assert found.stores >= 8
 
 
 def test_both_gateways_taps_hold_what_crossed(consortium: Consortium) -> None:

@@ -78,3 +78,20 @@ def test_refusals(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 5
+
+
+def test_a_source_of_which_nothing_is_left_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, secret = tmp_path / "t.csv", tmp_path / "secret"
+    secret.write_bytes(SECRET)
+    table.write_text("chart_no,age\nK10482213,61\n", encoding="utf-8")
+    words = ["run", "--source", table, "--out", tmp_path / "out", "--secret-file", secret]
+    words += ["--project", "p", "--profile", "ehr-table", "--json"]  # no --patient-column
+    monkeypatch.setattr("sys.argv", ["cohortium-deid", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 5
+    report, problem = capsys.readouterr().out.splitlines()
+    assert json.loads(report)["refused"] == {ErrorCode.PATIENT_MISSING.value: 1}
+    assert "--patient-column" in json.loads(problem)["error"]["hint"]

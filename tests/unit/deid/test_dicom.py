@@ -9,6 +9,7 @@ import pydicom
 import pytest
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from deid import DeidRefusal, DeidReport, Pseudonymiser, shipped_profile
 from deid.actions import DICOM_ACTIONS, Kind
@@ -138,6 +139,20 @@ def test_a_malformed_date_does_not_pass() -> None:
 )
 def test_what_cannot_be_used_is_refused(raw: bytes, code: ErrorCode) -> None:
     assert _refused(raw) is code
+
+
+def test_a_deflated_file_is_refused_before_it_is_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A patient's CD may hold half a megabyte that inflates to half a gigabyte."""
+    dataset = pydicom.dcmread(BytesIO(dicom_bytes()))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    out = BytesIO()
+    dataset.save_as(out)
+
+    def inflate(*_arguments: object) -> bytes:
+        pytest.fail("the file was inflated")
+
+    monkeypatch.setattr(pydicom.filereader.zlib, "decompress", inflate)
+    assert _refused(out.getvalue()) is ErrorCode.DICOM_PIXELS_UNSUPPORTED
 
 
 def test_every_truncation_ends_in_a_clean_image_or_a_code() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from schemas.identity import fingerprint
 from site_node import cli
 from site_node.cli import run
 from site_node.context import SiteContext, open_site
+from site_node.ingest import profile_for
 from tests.support.factories import make_card, make_keys, sealed_card
 from tests.support.sites import real_plan, sealed
 
@@ -89,6 +91,13 @@ def test_a_wrong_command_line_is_a_usage_error(shell: Shell) -> None:
     assert shell.json("stop", exit_code=2)["error"]["code"] == "config.usage"
 
 
+def test_a_group_alone_prints_its_help(shell: Shell) -> None:
+    shown = shell("peers", exit_code=2)
+    assert "confirm" in shown and "What happened" not in shown
+    assert "STUDY [required]" in shell("stop", "--help")
+    assert shell.json("peers", exit_code=2)["error"]["code"] == "config.usage"
+
+
 def test_no_home_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +162,29 @@ def test_the_whole_way_from_plan_to_stop(
     assert [each["kind"] for each in shell.json("status")["waiting"]] == ["stop", "approval"]
 
 
+def test_a_name_means_the_approved_plan_and_not_a_newer_one_that_anybody_may_send(
+    shell: Shell, site: SiteContext, sites: list[SiteContext], tmp_path: Path
+) -> None:
+    """A plan of the same name must not draw the stop, or the ingest, to itself."""
+    dates = {"created": "2026-01-01T00:00:00Z", "expires": "2027-12-31T00:00:00Z"}
+    profile = profile_for(real_plan(sites).data).digest
+    ours = real_plan(sites, **dates, deid_profile_sha256=profile)
+    decoy = real_plan(sites, **dates, deid_profile_sha256="ab" * 32)
+    for each in (ours, decoy):
+        path = tmp_path / f"{each.digest()}.plan"
+        path.write_bytes(sealed(each))
+        shell("plan", "import", str(path))
+    shell("plan", "approve", ours.digest(), "--hash", ours.digest())
+    empty = tmp_path / "extract"
+    empty.mkdir()
+    shown = shell("ingest", "heart", "--source", str(empty), exit_code=2)
+    assert "a column that the de-identification profile does not keep" in shown  # ours, not "ab"
+    assert shell.json("stop", "heart")["digest"] == ours.digest()
+    assert site.approvals.is_stopped(ours.digest())
+    assert not site.approvals.is_stopped(decoy.digest())
+    assert site.approvals.in_force("heart") == ()
+
+
 def test_a_plan_with_an_unconfirmed_hospital_says_what_to_do(
     shell: Shell, sites: list[SiteContext], plan_file: Path, plan_now: StudyPlan
 ) -> None:
@@ -214,6 +246,20 @@ def test_a_broken_chain_has_its_own_exit_code(shell: Shell, site: SiteContext) -
 def test_status_works_before_anything_else(shell: Shell) -> None:
     assert shell.json("status")["coordinator"] == "not enrolled"
     assert "not enrolled" in shell("status")
+
+
+def test_status_does_not_believe_a_killed_service(shell: Shell) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    state = shell.home / "state"
+    child = {"executor": {"pid": gone.pid, "restarts": 0, "state": "running"}}
+    health = {"state": "running", "updated": "", "processes": child}
+    (state / "health.json").write_text(json.dumps(health), encoding="utf-8")
+    (state / "pids.json").write_text(json.dumps({"service": gone.pid}), encoding="utf-8")
+    shown = shell("status")
+    assert "killed; start it again: cohortium-site serve" in shown and "executor" not in shown
+    (state / "pids.json").write_text(json.dumps({"service": os.getpid()}), encoding="utf-8")
+    assert shell.json("status")["health"] == health
 
 
 def test_ingest_reports_counts_and_refuses_a_foreign_profile(

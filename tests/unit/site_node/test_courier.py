@@ -7,16 +7,18 @@ import base64
 import json
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from schemas.canonical import sha256_hex
 from schemas.documents import CarriedDocument, PullResponse, SignedResult
 from schemas.errors import ErrorCode, ProtocolError, TransportError
+from schemas.evaluation import derive_release
 from schemas.governance.study import StudyPlan
 from schemas.signing import Context, sign
 from site_node.context import SiteContext
 from site_node.courier import Courier
-from tests.support.sites import sealed
+from tests.support.sites import approve, real_plan, sealed
 
 
 @dataclass
@@ -121,12 +123,20 @@ def test_an_answer_with_an_unknown_field_is_refused(site: SiteContext) -> None:
     assert caught.value.code is ErrorCode.FIELD_UNKNOWN
 
 
-def result(site: SiteContext, plan: StudyPlan, *, signed_here: bool) -> bytes:
-    release = b'{"auroc":"0.880"}'
-    signature = sign(site.keys.identity, Context.RELEASE, release) if signed_here else "00" * 64
+def result(
+    site: SiteContext, plan: StudyPlan, *, signed_here: bool, named: StudyPlan | None = None
+) -> bytes:
+    """The result of ``plan``, in a wrapping that names another study if that is given."""
+    vector = np.array([20, 10, 10, 20, 10, 10, 20, 20], dtype=np.int64)
+    terms = plan.evaluation.model_copy(update={"bins": 2})
+    release = derive_release(
+        plan.model_copy(update={"evaluation": terms}), "ab" * 32, plan.site_ids, vector
+    ).model_copy(update={"plan_digest": plan.digest()})
+    body = release.canonical()
+    signature = sign(site.keys.identity, Context.RELEASE, body) if signed_here else "00" * 64
     return SignedResult(
-        plan_digest=plan.digest(),
-        release=base64.b64encode(release).decode(),
+        plan_digest=(named or plan).digest(),
+        release=base64.b64encode(body).decode(),
         signatures={"site-1": signature},
     ).canonical()
 
@@ -139,6 +149,19 @@ def test_a_result_this_site_signed_closes_the_study_in_the_ledger(
     carry(site, Desk([("result", "heart", result(site, approved, signed_here=signed_here))]))
     account = site.ledger.state().accounts[approved.digest()]
     assert account.settled is signed_here
+
+
+def test_a_result_closes_the_study_it_was_signed_for_and_no_other(
+    site: SiteContext, sites: list[SiteContext], approved: StudyPlan
+) -> None:
+    """A coordinator wraps an honest result of one study in the name of another that still runs."""
+    other = real_plan(sites, study_id="other")
+    approve(site, other)
+    wrapped = result(site, approved, signed_here=True, named=other)
+    carry(site, Desk([("result", "heart", wrapped)]))
+    accounts = site.ledger.state().accounts
+    assert not accounts[other.digest()].settled
+    assert accounts[approved.digest()].settled
 
 
 def test_an_unreachable_coordinator_is_asked_less_and_less_often(

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 from schemas.signing import Context, seal
 from schemas.wire import Final, ReadyReply, Refusal, Upload, decode
 from site_node import round as site_round
+from site_node.egress.preview import what_leaves
 from site_node.egress.released import Released
 from site_node.training import dp_sgd, sampling
 from tests.support.by_hand import REPLIES, Hand, unharmed
@@ -148,6 +149,18 @@ def test_a_final_statement_of_another_plan_is_no_signature_on_this_model(tmp_pat
         with unharmed(hand.consortium):
             request = hand.open(0, 0, "evaluate", finals=finals)
             assert hand.refusal("site-1", request) == "round.state_mismatch"
+
+
+def test_the_evaluation_is_repeated_no_more_often_than_plan_show_says(tmp_path) -> None:
+    terms = {"steps": 1, "average_from_step": 1, "retry_cap": 1}
+    hand = Hand(memory_consortium(tmp_path, n_sites=3, training=terms))
+    finals = tuple(hand.finals(hand.train()[-1]).values())
+    promised = {line.kind: line.at_most for line in what_leaves(hand.consortium.plan)}
+    assert promised["masked-evaluation"] == 2
+    assert hand.readies(0, 1, "evaluate", finals=finals)
+    with unharmed(hand.consortium):
+        request = hand.open(0, 2, "evaluate", finals=finals)
+        assert hand.refusal("site-1", request) == "round.unknown"
 
 
 def test_a_close_without_its_sum_is_refused(trio) -> None:

@@ -161,7 +161,7 @@ def test_features_are_read_once(hand, monkeypatch) -> None:
 
 @pytest.mark.parametrize(("round_", "kind"), [(4, "train"), (1, "evaluate")])
 def test_rounds_outside_the_plan_are_refused(hand, round_, kind) -> None:
-    require_running(hand.consortium.plan, round_ - 1, kind)
+    require_running(hand.consortium.plan, round_ - 1, kind, 0)
     with pytest.raises(PolicyDenied) as refused:
-        require_running(hand.consortium.plan, round_, kind)
+        require_running(hand.consortium.plan, round_, kind, 0)
     assert refused.value.code == "round.unknown"

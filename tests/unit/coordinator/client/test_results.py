@@ -150,7 +150,10 @@ def test_csv_has_one_row_a_number(answer: dict[str, Any]) -> None:
     by_name = {row["quantity"]: row for row in rows}
     assert float(by_name["auroc"]["low"]) < float(by_name["auroc"]["value"])
     assert "delta=1e-05" in by_name["epsilon"]["method"]
-    assert sum(row["quantity"] == "roc" for row in rows) > 3
+    assert int(by_name["positives_at_least"]["value"]) >= 10
+    roc = [row for row in rows if row["quantity"] == "roc"]
+    assert len(roc) > 3
+    assert all(not row["low"] and "at false positive rate" in row["method"] for row in roc)
 
 
 def test_plans_are_previewed_with_what_leaves_and_their_digest(
@@ -159,5 +162,8 @@ def test_plans_are_previewed_with_what_leaves_and_their_digest(
     _, plan = finished
     text = "\n".join(render.plan_lines(plan))
     assert plan.digest() in text
-    assert "masked-update" in text and "nothing else about a round" in text
+    assert (
+        "masked-update" in text
+        and f"{4 * plan.model.parameters} bytes of masked words and a signed header" in text
+    )
     assert str(Path("site-1")) in text

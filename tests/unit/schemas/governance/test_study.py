@@ -85,8 +85,8 @@ def test_derived_numbers() -> None:
         ({"training": {"steps": 0}}, "greater than or equal to 1"),
         ({"training": {"retry_cap": -1}}, "greater than or equal to 0"),
         ({"training": {"momentum": 1}}, "less than 1"),
-        ({"training": {"learning_rate": 0}}, "greater than 0"),
-        ({"training": {"clip": 0}}, "greater than 0"),
+        ({"training": {"learning_rate": 0}}, "greater than or equal to"),
+        ({"training": {"clip": 0}}, "greater than or equal to"),
         ({"training": {"weight_decay": -0.1}}, "greater than or equal to 0"),
         ({"training": {"max_images_per_patient": 0}}, "greater than or equal to 1"),
         ({"training": {"integer_clip": 255}}, "greater than or equal to 256"),
@@ -139,6 +139,14 @@ def test_derived_numbers() -> None:
 def test_a_plan_that_contradicts_itself_is_refused(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         plan_with(KEYS, **changes)
+
+
+@pytest.mark.parametrize("field", ["clip", "learning_rate", "divisor"])
+@pytest.mark.parametrize("value", [0.0, -1.0, 5e-324, 1e-320, 1e10])
+def test_a_constant_that_float64_cannot_carry_is_refused(field: str, value: float) -> None:
+    """With a clip of 1e-320 a site's refusal would say something about one patient."""
+    with pytest.raises(ConfigError, match="than or equal to"):
+        plan_with(KEYS, training={field: value})
 
 
 @pytest.mark.parametrize("field", ["identity_key", "approval_key", "study_key"])

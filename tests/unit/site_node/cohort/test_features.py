@@ -72,6 +72,17 @@ def test_the_first_stored_rows_are_the_ones_kept() -> None:
     assert kept.x[0].tolist() == [-1, 0, 0, 1]
 
 
+def test_more_training_patients_than_the_plan_has_room_for_are_refused() -> None:
+    """Their sum could leave its 32 bits; a refusal then would depend on their gradients."""
+    limits = {"maximum_patients": 2, "divisor": 2}
+    plan, _ = make_plan(training=limits, privacy={"smallest_site_patients": 2})
+    assert load_features(table(), plan, "train").patients == 2
+    with pytest.raises(DataRejected) as caught:
+        load_features(table(split=["train"] * 4), plan, "train")
+    assert caught.value.code is ErrorCode.FEATURES_INVALID
+    assert load_features(table(split=["test"] * 4), plan, "test").patients == 3
+
+
 def test_split_without_rows_gives_no_patients() -> None:
     nobody = load_features(table(split=["train"] * 4), PLAN, "test")
     assert (nobody.patients, nobody.x.shape, nobody.y.shape) == (0, (0, 4), (0,))

@@ -301,6 +301,26 @@ def test_a_stop_holds_back_what_is_released_and_listed(
     assert not site.manifest.is_listed(late[0].id)
 
 
+def test_a_stop_that_comes_between_the_look_and_the_wire_still_holds_back(
+    site: SiteContext, approved: StudyPlan
+) -> None:
+    """The gateway looks, a stop returns, the gateway records: nothing may be sent any more."""
+    released = site.gate.release(
+        "masked-update", upload(approved), plan=approved, contributors=3,
+        charge=charge(site, approved),
+    )  # fmt: skip
+    listed = parts(b"envelope")
+    site.gate.manifest(released, listed)
+    assert site.manifest.is_listed(listed[0].id)
+    assert site.approvals.stop(approved.digest()).held_back == 1
+    with pytest.raises(PolicyDenied) as caught:
+        site.manifest.record("/v1/fleet/push-messages", 900, listed[0].id)
+    assert caught.value.code is ErrorCode.EGRESS_STOPPED
+    site.manifest.flush()
+    assert site.manifest.totals() == {}
+    assert site.db.rows("SELECT * FROM sent") == []
+
+
 def test_a_stop_says_which_uploads_were_sent(site: SiteContext, approved: StudyPlan) -> None:
     for number in (0, 1):
         released = site.gate.release(
@@ -362,6 +382,14 @@ def test_announcements_and_results_pass(site: SiteContext, approved: StudyPlan) 
 def _zeros(n_bytes: int, /) -> bytes:
     """Entropy for a test that looks at sizes only."""
     return b"\x01" * n_bytes
+
+
+def test_refusals_are_announced_even_by_a_plan_that_does_not_list_them(
+    sites: list[SiteContext],
+) -> None:
+    plan = real_plan(sites, outputs=["masked-update", "model-hash"])
+    kinds = [line.kind for line in what_leaves(plan)]
+    assert kinds == ["masked-update", "model-hash", "refusal"]
 
 
 def test_nothing_is_larger_than_plan_show_promised(site: SiteContext, approved: StudyPlan) -> None:

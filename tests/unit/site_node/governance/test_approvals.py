@@ -243,6 +243,12 @@ def test_a_promise_the_noise_does_not_keep_is_refused(sites: list[SiteContext]) 
     assert_refused(sites[0], plan, ErrorCode.ACCOUNTING_MISMATCH)
 
 
+def test_a_false_promise_to_patients_of_two_hospitals_is_refused(sites: list[SiteContext]) -> None:
+    """`plan show` prints that number as a fact, so it is recomputed like epsilon itself."""
+    plan = real_plan(sites, privacy={"epsilon_two_hospitals": 1.0})
+    assert_refused(sites[0], plan, ErrorCode.ACCOUNTING_MISMATCH)
+
+
 def test_a_plan_is_approved_once(site: SiteContext, approved: StudyPlan) -> None:
     with pytest.raises(CohortiumError) as caught:
         approve(site, approved)
@@ -329,6 +335,44 @@ def test_a_plan_can_be_stopped_before_anybody_approved_it(
     site.inbox.receive("plan", "heart", sealed(plan))
     site.approvals.stop(plan.digest())
     assert_refused_after_stop(site, plan)
+
+
+@pytest.mark.parametrize("other", ["stop", "refuse"])
+def test_a_decision_made_by_another_command_meanwhile_holds(
+    site: SiteContext, plan: StudyPlan, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two people at two terminals: no budget is set aside for a plan that cannot run any more."""
+    digest = plan.digest()
+    site.inbox.receive("plan", "heart", sealed(plan))
+    honest = site.inbox.receive
+
+    def meanwhile(kind: str, study_id: str, body: bytes) -> Any:
+        getattr(SiteContext(site.home, site.config, site.clock).approvals, other)(digest)
+        return honest(kind, study_id, body)
+
+    monkeypatch.setattr(site.inbox, "receive", meanwhile)
+    with pytest.raises(CohortiumError) as caught:
+        site.approvals.approve(sealed(plan), digest)
+    assert caught.value.code in (ErrorCode.PLAN_STOPPED, ErrorCode.PLAN_REFUSED)
+    assert site.ledger.rows() == ()
+    assert [each.kind for each in site.inbox.waiting()] == ["stop"]
+
+
+def test_a_plan_is_not_refused_once_another_command_has_approved_it(
+    site: SiteContext, plan: StudyPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.inbox.receive("plan", "heart", sealed(plan))
+    honest = site.approvals._signed_stop
+
+    def meanwhile(stop: Any) -> bytes:
+        approve(SiteContext(site.home, site.config, site.clock), plan)
+        return honest(stop)
+
+    monkeypatch.setattr(site.approvals, "_signed_stop", meanwhile)
+    with pytest.raises(CohortiumError) as caught:
+        site.approvals.refuse(plan.digest())
+    assert caught.value.code is ErrorCode.PLAN_ALREADY_APPROVED
+    assert site.approvals.state(plan.digest()) is PlanState.APPROVED
 
 
 def assert_refused_after_stop(site: SiteContext, plan: StudyPlan) -> None:
