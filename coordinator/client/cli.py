@@ -32,6 +32,10 @@ HomeOption = Annotated[
     Path | None, typer.Option("--home", help="Your folder (default ~/.cohortium).")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer as one JSON object.")]
+PlanHashOption = Annotated[
+    str | None,
+    typer.Option("--plan-hash", help="The plan's hash from a hospital; another one is refused."),
+]
 StudyArgument = Annotated[str, typer.Argument(help="The study's name.")]
 
 
@@ -226,6 +230,7 @@ def results(
     home: HomeOption = None,
     as_json: JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Answer as CSV.")] = False,
+    plan_hash: PlanHashOption = None,
 ) -> None:
     """Show a study's co-signed result; every signature is checked here."""
     from coordinator.client import render
@@ -234,7 +239,7 @@ def results(
     if as_csv and as_json:
         raise ConfigError(ErrorCode.CONFIG_USAGE, "Choose one of --json and --csv.")
     with _client(home) as client:
-        checked = check_result(client.get(f"/v1/studies/{_path(name)}/results"), name)
+        checked = check_result(client.get(f"/v1/studies/{_path(name)}/results"), name, plan_hash)
     values = render.result_values(
         checked.plan, checked.release, checked.signed_by, checked.released_at
     )
@@ -250,12 +255,13 @@ def model_get(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The model's file.")] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
+    plan_hash: PlanHashOption = None,
 ) -> None:
     """Fetch the final model and check it against the hash the hospitals signed."""
     from coordinator.client.results import check_model, check_result
 
     with _client(home) as client:
-        checked = check_result(client.get(f"/v1/studies/{_path(name)}/results"), name)
+        checked = check_result(client.get(f"/v1/studies/{_path(name)}/results"), name, plan_hash)
         raw, _ = client.get_bytes(f"/v1/studies/{_path(name)}/model")
     check_model(raw, checked.plan, checked.release.model_hash)
     path = out or Path(f"{name}.safetensors")

@@ -27,12 +27,18 @@ class CheckedResult:
     released_at: str
 
 
-def check_result(answer: Mapping[str, Any], study_id: str) -> CheckedResult:
+def check_result(
+    answer: Mapping[str, Any], study_id: str, plan_hash: str | None = None
+) -> CheckedResult:
     """Verify plan, release and every roster site's signature.
+
+    The hospitals' keys are those of the plan, and the plan comes from the coordinator, which could
+    have invented both. Only a hash that a hospital or the vendor gave rules that out.
 
     Args:
         answer: the API's JSON object.
         study_id: the study that was asked for.
+        plan_hash: the plan's hash as its hospitals approved it, if the reader knows it.
 
     Raises:
         TrustError: a signature is missing or does not hold, or the release is of another study.
@@ -57,6 +63,12 @@ def check_result(answer: Mapping[str, Any], study_id: str) -> CheckedResult:
         or len(set(release.roster)) < plan.cohort_minimum
     ):
         raise TrustError(ErrorCode.RELEASE_MISMATCH, "The result is of another study or plan.")
+    if plan_hash is not None and plan_hash.strip().lower() != plan.digest():
+        raise TrustError(
+            ErrorCode.RELEASE_MISMATCH,
+            "The result is of a plan with another hash than the one you gave.",
+            hint="Ask a hospital of the study: `cohortium-site plan show` prints the hash.",
+        )
     if set(signatures) != set(release.roster) or not set(release.roster) <= set(keys):
         raise TrustError(
             ErrorCode.RELEASE_UNSIGNED,

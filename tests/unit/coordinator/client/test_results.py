@@ -88,6 +88,17 @@ def test_the_result_of_another_study_is_noticed(answer: dict[str, Any]) -> None:
     assert _refused(answer, "other") is ErrorCode.RELEASE_MISMATCH
 
 
+def test_an_invented_consortium_has_another_plan_hash(
+    answer: dict[str, Any], finished: tuple[Desk, StudyPlan]
+) -> None:
+    """Plan, keys and signatures can all be the coordinator's own; the hash cannot."""
+    digest = finished[1].digest()
+    assert check_result(answer, "heart", f" {digest.upper()} ").plan.digest() == digest
+    with pytest.raises(TrustError) as caught:
+        check_result(answer, "heart", "ab" * 32)
+    assert caught.value.code is ErrorCode.RELEASE_MISMATCH
+
+
 @pytest.mark.parametrize("broken", [{}, {"plan": 1}, {"release": "!"}, {"signatures": []}])
 def test_an_answer_that_is_no_result_is_refused(
     answer: dict[str, Any], broken: dict[str, Any]
