@@ -94,6 +94,23 @@ class Database:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let every read of the block see one moment, whatever other processes write meanwhile.
+
+        Raises:
+            InternalError: AUDIT_UNAVAILABLE if the file cannot be read.
+        """
+        try:
+            connection = self._connection()
+            connection.execute("BEGIN")
+        except sqlite3.Error as error:
+            raise unavailable(type(error).__name__) from None
+        try:
+            yield
+        finally:
+            self._roll_back(connection)
+
     def rows(self, sql: str, *arguments: object) -> list[sqlite3.Row]:
         """Read rows.
 

@@ -135,7 +135,8 @@ class Audit:
             recording = Recording(connection, dict(attributes))
             yield recording
             event, checkpoint = self._append(connection, word, plan_digest, recording.attributes)
-        self._bear_witness(event.index, checkpoint)
+        if is_forced:
+            self._bear_witness(event.index, checkpoint)
         recording.written = event
 
     def _append(
@@ -176,8 +177,8 @@ class Audit:
     def _bear_witness(self, index: int, checkpoint: SignedDocument) -> None:
         """Keep the newest signed checkpoint outside the database, so that an older copy shows.
 
-        Written after the commit and not forced to disk: a crash in between leaves it behind,
-        which is harmless; a database behind its witness is a rollback.
+        Written only after a commit that is on disk: a crash in between leaves the witness
+        behind, which is harmless; a database behind its witness is a rollback.
         """
         try:
             known = self._read_witness()
@@ -221,6 +222,8 @@ class Audit:
     def verify(self) -> ChainReport:
         """Recompute every hash and signature, and compare with the witness beside the database."""
         problems: list[str] = []
+        # Before the rows: a node that serves may write both while they are read.
+        witness = self._read_witness()
         events: list[AuditEvent] = []
         checkpoints: list[AuditCheckpoint] = []
         for row in self._database.rows("SELECT * FROM audit ORDER BY idx"):
@@ -239,7 +242,6 @@ class Audit:
         found = verify_chain(events, checkpoints=checkpoints)
         if found.broken_at is not None:
             problems.append(f"event {found.broken_at} was changed, removed or put in later")
-        witness = self._read_witness()
         if witness is None and events:
             problems.append("the witness file beside the database is missing or not this site's")
         elif witness is not None and not problems and not _holds(checkpoints, witness):

@@ -230,6 +230,10 @@ class Ledger:
 
     def verify(self) -> ChainReport:
         """Recompute chain, signatures and rules of every entry, and compare with the audit log."""
+        with self._database.snapshot():
+            return self._verify()
+
+    def _verify(self) -> ChainReport:
         problems: list[str] = []
         state, head, count = LedgerState(), GENESIS, 0
         for row in self._database.rows("SELECT * FROM ledger ORDER BY idx"):

@@ -422,12 +422,16 @@ def test_an_unwritable_log_releases_nothing(
         lambda: site.gate.refuse(encode(Refusal(code=code.value)), code=code),
         lambda: site.gate.release("model-hash", final(site, approved), plan=approved,
                                   contributors=1),
-        lambda: site.gate.manifest(released, parts(b"x")),
         lambda: charge(site, approved, number=1),
     ):  # fmt: skip
         with pytest.raises(InternalError) as caught:
             act()
         assert caught.value.code is ErrorCode.AUDIT_UNAVAILABLE
+    # A listing bears no witness of its own; it is refused where the database cannot be written.
+    site.db._connection().execute("PRAGMA query_only = ON")
+    with pytest.raises(InternalError) as caught:
+        site.gate.manifest(released, parts(b"x"))
+    assert caught.value.code is ErrorCode.AUDIT_UNAVAILABLE
 
 
 def test_a_forged_manifest_row_is_not_listed(site: SiteContext, approved: StudyPlan) -> None:

@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from schemas.errors import ErrorCode, InternalError
-from site_node.context import SiteContext
+from site_node.context import SiteContext, open_site
 from site_node.governance.audit import WITNESS_NAME, AuditWord
 from tests.support.sites import TestClock, tamper
 
@@ -120,3 +120,33 @@ def test_a_witness_that_cannot_be_written_counts_as_not_written(
     with pytest.raises(InternalError) as caught:
         write(site)
     assert caught.value.code is ErrorCode.AUDIT_UNAVAILABLE
+
+
+def test_a_log_that_grows_while_it_is_read_verifies(
+    site: SiteContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`audit verify` beside a serving node: what comes after the first look is no rollback."""
+    write(site)
+    busy = open_site(site.home, site.clock)
+    read = site.db.rows
+
+    def rows_then_more(sql: str, *arguments: object) -> list[sqlite3.Row]:
+        found = read(sql, *arguments)
+        write(busy, 1)
+        return found
+
+    monkeypatch.setattr(site.db, "rows", rows_then_more)
+    assert site.audit.verify().problems == ()
+
+
+def test_an_unforced_event_leaves_the_witness_to_the_next_forced_one(site: SiteContext) -> None:
+    """A power cut may take an unforced event; a witness of it would then look like a rollback."""
+    write(site)
+    witness = site.folders.state / WITNESS_NAME
+    before = witness.read_bytes()
+    with site.audit.recording(AuditWord.EGRESS_LISTED, is_forced=False):
+        pass
+    assert witness.read_bytes() == before
+    assert site.audit.verify().is_intact
+    write(site, 1)
+    assert witness.read_bytes() != before

@@ -9,7 +9,8 @@ import pytest
 from schemas.errors import BudgetExceeded, CohortiumError, ErrorCode
 from schemas.governance.study import StudyPlan
 from schemas.privacy.ledger import GENESIS, Charge
-from site_node.context import SiteContext
+from site_node.context import SiteContext, open_site
+from site_node.governance.audit import AuditRow
 from tests.support.sites import approve, real_plan, tamper
 
 
@@ -122,3 +123,19 @@ def test_salts_differ_so_that_heads_reveal_nothing(sites: list[SiteContext]) -> 
     entries = [row.entry for site in sites[:2] for row in site.ledger.rows()]
     charges = [entry for entry in entries if isinstance(entry, Charge)]
     assert charges[0].salt != charges[1].salt
+
+
+def test_a_ledger_that_grows_while_it_is_read_verifies(
+    site: SiteContext, approved: StudyPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ledger and audit log are compared as of one moment, though a round goes on."""
+    site.charge(approved, "train", 0, 0, approved.site_ids)
+    busy = open_site(site.home, site.clock)
+    read = site.audit.rows
+
+    def charge_then_read() -> tuple[AuditRow, ...]:
+        busy.charge(approved, "train", 1, 0, approved.site_ids)
+        return read()
+
+    monkeypatch.setattr(site.audit, "rows", charge_then_read)
+    assert site.ledger.verify().problems == ()
