@@ -83,7 +83,7 @@ class Studies(RoundRecords):
                 hint="Run cohortium study plan again; it asks the coordinator for the digest.",
             )
         self._check_enrolled(plan)
-        self._replace_older(plan.study_id, digest)
+        self._replace_older(plan)
         with self._db.write(Event("study.proposed", digest, {"study_id": plan.study_id})) as sql:
             now = self._db.now()
             sql.execute(
@@ -327,15 +327,15 @@ class Studies(RoundRecords):
         elif approved | stopped == sites:
             self.set_state(digest, StudyState.APPROVED)
 
-    def _replace_older(self, study_id: str, digest: str) -> None:
-        for record in self.all():
-            if record.study_id != study_id or record.state in FINAL_STATES:
-                continue
-            if record.state is not StudyState.PROPOSED:
+    def _replace_older(self, plan: StudyPlan) -> None:
+        named = [record for record in self.all() if record.study_id == plan.study_id]
+        for record in [each for each in named if each.state not in FINAL_STATES]:
+            foreign = record.plan.vendor_key != plan.vendor_key
+            if foreign or record.state is not StudyState.PROPOSED:
                 raise PolicyDenied(
                     ErrorCode.STUDY_EXISTS,
-                    "A study of this name has begun and has not ended.",
-                    hint="Give the changed study a name of its own.",
+                    "A study of this name has begun, or is another vendor's.",
+                    hint="Give the study a name of its own.",
                 )
             self.set_state(record.digest, StudyState.REPLACED, ErrorCode.STUDY_EXISTS.value)
 

@@ -129,7 +129,9 @@ def _show_leaving(screen: Screen, plan: StudyPlan) -> None:
     screen.line(
         f"  In all at most {amount(total)}. An update is 4 bytes for each of "
         f"{plan.model.parameters:,} parameters and a signed header; there are {training.steps} "
-        f"steps and at most {training.retry_cap} retries. The gate refuses anything larger. "
+        f"steps and at most {training.retry_cap} retries. The gate refuses anything larger, and "
+        "every update or evaluation beyond the number above; the same statement, result or "
+        "refusal may be asked for again. "
         "Besides this only signed approvals and stops, and the connection's own polls and "
         "heartbeats, which are counted (`cohortium-site status`)."
     )

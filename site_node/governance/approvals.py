@@ -119,12 +119,13 @@ class Approvals:
     def approved_plan(self, plan_digest: str) -> StudyPlan:
         """Give the plan if this hospital's steward approved it and it may still run.
 
-        Called at every round; nothing is remembered but the parsed document itself.
+        Called at every round; nothing is remembered but the parsed document itself. The floors
+        are those this process started with: restart ``serve`` after tightening one.
 
         Raises:
             TrustError: PLAN_UNKNOWN, PLAN_UNAPPROVED.
-            PolicyDenied: PLAN_STOPPED, PLAN_REFUSED, PLAN_EXPIRED, or a floor that has been
-                tightened since.
+            PolicyDenied: PLAN_STOPPED, PLAN_REFUSED, PLAN_EXPIRED, or a floor stricter than at
+                the time of approval.
         """
         plan = self._plan(plan_digest)
         check_state(self.state(plan_digest, plan.expires))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.lifecycle import StudyState
 from schemas.errors import CohortiumError, ErrorCode, PolicyDenied, ProtocolError, TrustError
-from schemas.signing import Context, seal
+from schemas.signing import Context, public_hex, seal
 from tests.support.desk import BUNDLE, Desk
 from tests.support.factories import SiteKeys, make_keys, seal_plan, sealed_approval, sealed_stop
 
@@ -112,6 +113,21 @@ def test_a_begun_study_cannot_be_replaced(desk: Desk) -> None:
     with pytest.raises(PolicyDenied) as caught:
         desk.propose(desk.plan(training={"learning_rate": 1.5}))
     assert caught.value.code is ErrorCode.STUDY_EXISTS
+
+
+def test_another_vendor_cannot_replace_a_proposed_study(desk: Desk) -> None:
+    plan = desk.plan()
+    desk.propose(plan)
+    other = Ed25519PrivateKey.generate()
+    foreign = desk.plan(vendor_key=public_hex(other))
+    with pytest.raises(PolicyDenied) as caught:
+        desk.studies.propose(
+            seal(other, Context.PLAN, foreign).canonical(),
+            desk.weights(foreign),
+            bundle_sha256=BUNDLE,
+        )
+    assert caught.value.code is ErrorCode.STUDY_EXISTS
+    assert desk.studies.by_name("heart").digest == plan.digest()
 
 
 def test_a_study_is_ready_once_every_hospital_approved(desk: Desk) -> None:
