@@ -16,6 +16,8 @@ from site_node.floors import Floors
 
 HOME_VARIABLE = "COHORTIUM_SITE_HOME"
 CONFIG_NAME = "site.toml"
+# What a person reads instead of the pattern that was not met.
+_WANTED = {"site_id": "use lower-case words and digits joined by hyphens, such as site-1"}
 
 
 class _Section(BaseModel):
@@ -114,9 +116,10 @@ def parse_config(raw: bytes) -> SiteConfig:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
+        reason = _WANTED.get(where, first["msg"])
         raise ConfigError(
             ErrorCode.CONFIG_INVALID,
-            f"site.toml: {where or 'the file'} is not acceptable: {first['msg']}.",
+            f"site.toml: {where or 'the file'} is not acceptable: {reason}.",
             hint="Correct the value; a floor can only be stricter than the product's own.",
         ) from None
 

@@ -106,3 +106,10 @@ def test_an_interrupted_write_leaves_the_old_file_whole(
     assert path.read_bytes() == b"old"
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_bad_site_id_is_explained_in_words() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(b'site_id = "Bad Id"\nname = "x"\n')
+    assert "lower-case words and digits joined by hyphens" in caught.value.sentence
+    assert "pattern" not in caught.value.sentence
