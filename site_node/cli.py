@@ -303,7 +303,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
+    except Exception as error:  # the process edge: a person gets a code, never a traceback
         detail = type(error).__name__
         if os.environ.get("COHORTIUM_DEBUG") == "1":
             raise

@@ -188,4 +188,4 @@ def test_a_ledger_that_only_grew_is_no_rollback(consortium) -> None:
             session = consortium.rounds["site-1"]._sessions[consortium.digest]
             session.watch_heads(tuple(readies.values()))
         else:
-            hand.upload("site-1", call)
+            assert len(hand.upload("site-1", call).words) == consortium.plan.model.parameters

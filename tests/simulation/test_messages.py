@@ -232,7 +232,8 @@ def test_no_flipped_bit_in_a_cohort_gets_an_upload(midway, target, position, bit
 def test_the_message_that_was_flipped_is_good_without_the_flip(midway, target) -> None:
     raw, rearm = target
     rearm()
-    midway.upload("site-1", raw)
+    update = midway.upload("site-1", raw)
+    assert len(update.words) == midway.consortium.plan.model.parameters
 
 
 @fuzz

@@ -85,10 +85,10 @@ def test_a_newer_ready_erases_the_older_ones_key(hand) -> None:
 
 def test_training_and_evaluation_have_readies_of_their_own(hand) -> None:
     session = session_of(hand)
-    session.ready("train", 0, 0)
-    session.ready("evaluate", 0, 0, "ab" * 32)
-    session.take_ready("train", 0, 0)
-    session.take_ready("evaluate", 0, 0)
+    training = session.ready("train", 0, 0)
+    evaluation = session.ready("evaluate", 0, 0, "ab" * 32)
+    assert session.take_ready("train", 0, 0)[0] == training
+    assert session.take_ready("evaluate", 0, 0)[0] == evaluation
 
 
 def test_no_ready_for_an_attempt_that_was_taken_up(hand) -> None:

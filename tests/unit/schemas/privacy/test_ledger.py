@@ -133,7 +133,9 @@ def test_an_evaluation_costs_no_attempt_and_may_be_retried_by_the_same_sites() -
 
 
 def test_kinds_are_counted_apart() -> None:
-    replay([reserve(), charge(2), charge(0, kind="evaluate"), charge(3)])
+    state = replay([reserve(), charge(2), charge(0, kind="evaluate"), charge(3)])
+    (account,) = state.accounts.values()
+    assert account.charged == 2
 
 
 def test_settling_frees_only_attempts_never_opened() -> None:

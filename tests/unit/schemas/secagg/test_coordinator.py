@@ -58,7 +58,9 @@ def test_words_of_another_length_are_refused(raw: bytes) -> None:
 
 
 def test_read_words_can_be_written_to() -> None:
-    words_from_bytes(bytes(8), 2)[0] = 7
+    words = words_from_bytes(bytes(8), 2)
+    words[0] = 7
+    assert words.tolist() == [7, 0]
 
 
 def test_hash_covers_words_and_tag() -> None:

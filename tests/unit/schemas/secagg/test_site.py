@@ -386,7 +386,8 @@ def test_one_ready_opens_one_cohort(consortium: Consortium, issued: Issued) -> N
 
 def test_a_refused_cohort_leaves_the_ready_usable(consortium: Consortium, issued: Issued) -> None:
     refusal(lambda: join_1(consortium, issued, signed_of(issued)[:2]))
-    join_1(consortium, issued, signed_of(issued))
+    keys = join_1(consortium, issued, signed_of(issued))
+    assert len(keys.roster) == len(issued)
 
 
 def test_an_erased_ready_opens_nothing(consortium: Consortium, issued: Issued) -> None:
