@@ -44,6 +44,11 @@ class Consortium:
         listed = self.bed.json("cohortium", "vendor", "study", "list")["studies"]
         return next(entry for entry in listed if entry["study_id"] == study)
 
+    def approved(self, study: str) -> list[str]:
+        """Name the hospitals whose approval has reached the coordinator."""
+        sites = self.look(study)["sites"]
+        return sorted(site["site_id"] for site in sites if site["status"] != "awaited")
+
     def until_step(self, study: str, step: int) -> None:
         """Wait until a study has finished some steps."""
         self.bed.wait_for(

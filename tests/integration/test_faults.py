@@ -29,6 +29,10 @@ def charges_match_audit(consortium: Consortium, name: str, digest: str) -> int:
 def test_an_unapproved_hospital_takes_no_part(consortium: Consortium) -> None:
     three = ["site-1", "site-2", "site-4"]
     digest = consortium.begin("heart-three", steps=4, names=three)
+    # A site hands its steward's approval over in its own time; the vendor starts once all are in.
+    consortium.bed.wait_for(
+        lambda: consortium.approved("heart-three") == three, "the three approvals", 60
+    )
     consortium.bed.run("cohortium", "vendor", "study", "start", "heart-three")
     study = consortium.watch("heart-three")
     assert study["state"] == "done"
@@ -75,6 +79,8 @@ def test_a_killed_hospital_rejoins_without_losing_or_repeating_a_charge(
         process.kill()
     child.wait()
     before = charges_match_audit(consortium, "site-3", digest)
+    # The other three open further attempts without it, so that it really has missed some.
+    consortium.until_step("heart-hospital", consortium.look("heart-hospital")["steps_done"] + 2)
     bed.serve("cohortium-site", "site-3")
     study = consortium.watch("heart-hospital")
     assert study["state"] == "done", study["reason_code"]
