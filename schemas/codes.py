@@ -167,6 +167,24 @@ class ErrorCode(StrEnum):
     COHORT_KEY_INVALID = "cohort.key_invalid", "A round key is malformed or of low order."
     COHORT_SHARE_INVALID = "cohort.share_invalid", "A peer's group share cannot be opened."
     COHORT_SHARE_MISSING = "cohort.share_missing", "A peer's group share is missing."
+    COHORT_MODE_MISMATCH = (
+        "cohort.mode_mismatch",
+        "A READY does not fit the plan's mode of aggregation.",
+    )
+    SURVIVORS_STRANGER = "recovery.stranger", "A survivor is not a member of the cohort."
+    SURVIVORS_TOO_FEW = "recovery.too_few", "Too few hospitals survive for a sum to be shown."
+    SURVIVORS_OWN_UPLOAD = (
+        "recovery.own_upload",
+        "This site is not among the survivors, or with an upload it did not send.",
+    )
+    SURVIVORS_CHANGED = "recovery.survivors_changed", "Another list of survivors was signed before."
+    CONFIRMATIONS_TOO_FEW = (
+        "recovery.confirmations_too_few",
+        "Too few sites confirmed the same list of survivors.",
+    )
+    RECOVERY_NOT_OFFERED = "recovery.not_offered", "The plan does not sum in recoverable mode."
+    RECOVERY_DONE = "recovery.done", "This attempt was unmasked before."
+    RECOVERY_FAILED = "recovery.failed", "The answers do not suffice to unmask the sum."
     SUM_ALTERED = "sum.altered", "The sum is not the sum of what the sites sent."
     SUM_MALFORMED = "sum.malformed", "The sum has not the expected shape."
     SUM_MISMATCH = "sum.mismatch", "A second, different sum was sent for the same round."

@@ -31,6 +31,7 @@ class Context(StrEnum):
     APPROVAL = "approval"  # a steward's approval, under the site's approval key
     STOP = "stop"  # a steward's stop, under the site's approval key
     READY = "ready"  # readiness for one attempt, under the identity key
+    SURVIVORS = "survivors"  # a list of survivors of one attempt, under the identity key
     FINAL = "final"  # the hash of the final model, under the identity key
     RELEASE = "release"  # the released evaluation, under the identity key
     LEDGER = "ledger"  # a head of the privacy ledger, under the identity key

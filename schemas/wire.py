@@ -15,7 +15,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from schemas.canonical import Document, HexBytes32, HexBytes64, parse
 from schemas.errors import ErrorCode, ProtocolError
-from schemas.limits import MAX_FRAME_BYTES, MAX_HEADER_BYTES
+from schemas.ids import SiteId
+from schemas.limits import MAX_FRAME_BYTES, MAX_HEADER_BYTES, MAX_SITES
 from schemas.secagg.messages import SignedReady
 from schemas.signing import SignedDocument
 
@@ -24,19 +25,23 @@ Kind = Literal["train", "evaluate"]
 BlobSizes = tuple[Annotated[int, Field(ge=0, le=MAX_FRAME_BYTES)], ...]
 Step = Annotated[int, Field(ge=0, le=1_000_000)]
 Tag = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+PairSeed = Annotated[str, Field(pattern=r"^[0-9a-f]{96}$")]
+"""48 bytes in hexadecimal: a stream key and a tag mask."""
 
 
 class SumTag(Document):
     """Name one secure sum sent as a blob: the round it closes and the affine tag beside it.
 
     `readies` is the signed cohort of that attempt, sent to a site that was away or restarted: it
-    can then derive the tag secret and check a sum to which it did not contribute.
+    can then derive the tag secret and check a sum to which it did not contribute. `survivors` are
+    the contributors where some of that cohort were lost; empty means all of it.
     """
 
     round: Step
     attempt: Step
     tag: Tag
     readies: tuple[SignedReady, ...] = ()
+    survivors: Annotated[tuple[SiteId, ...], Field(max_length=MAX_SITES)] = ()
 
 
 class Open(Document):
@@ -65,6 +70,33 @@ class CohortCall(Document):
     attempt: Step
     readies: tuple[SignedReady, ...]
     previous: SumTag | None = None
+    blobs: BlobSizes = ()
+
+
+class SurvivorsCall(Document):
+    """Name the uploads of (round, attempt) that arrived; each survivor signs the list or refuses.
+
+    Training in recoverable mode only; so are `Confirmation`, `UnmaskCall` and `Unmasking`.
+    """
+
+    message: Literal["survivors"] = "survivors"
+    version: Literal[1] = 1
+    plan_digest: HexBytes32
+    round: Step
+    attempt: Step
+    uploads: Annotated[dict[SiteId, HexBytes32], Field(min_length=1, max_length=MAX_SITES)]
+    blobs: BlobSizes = ()
+
+
+class UnmaskCall(Document):
+    """Show the survivors' signatures under one list and ask for what unmasks their sum."""
+
+    message: Literal["unmask"] = "unmask"
+    version: Literal[1] = 1
+    plan_digest: HexBytes32
+    round: Step
+    attempt: Step
+    confirmations: Annotated[dict[SiteId, HexBytes64], Field(min_length=1, max_length=MAX_SITES)]
     blobs: BlobSizes = ()
 
 
@@ -116,6 +148,33 @@ class Upload(Document):
     blobs: BlobSizes = ()
 
 
+class Confirmation(Document):
+    """Answer to SURVIVORS: this site's signature under the list."""
+
+    message: Literal["confirmation"] = "confirmation"
+    version: Literal[1] = 1
+    plan_digest: HexBytes32
+    round: Step
+    attempt: Step
+    site_id: SiteId
+    signature: HexBytes64
+    blobs: BlobSizes = ()
+
+
+class Unmasking(Document):
+    """Answer to UNMASK: shares of survivors' self-masks, pair seeds with the lost; never both."""
+
+    message: Literal["unmasking"] = "unmasking"
+    version: Literal[1] = 1
+    plan_digest: HexBytes32
+    round: Step
+    attempt: Step
+    site_id: SiteId
+    shares: Annotated[dict[SiteId, HexBytes32], Field(max_length=MAX_SITES)]
+    seeds: Annotated[dict[SiteId, PairSeed], Field(max_length=MAX_SITES)]
+    blobs: BlobSizes = ()
+
+
 class Final(Document):
     """What a site signs after the last step: the model it holds (sealed with Context.FINAL)."""
 
@@ -155,18 +214,22 @@ class Refusal(Document):
     blobs: BlobSizes = ()
 
 
-Request = Open | CohortCall | Close | Result
-Reply = ReadyReply | Upload | FinalReply | ReleaseReply | Refusal
+Request = Open | CohortCall | SurvivorsCall | UnmaskCall | Close | Result
+Reply = ReadyReply | Upload | Confirmation | Unmasking | FinalReply | ReleaseReply | Refusal
 Message = Request | Reply
 M = TypeVar("M", bound=Document)
 
 _BY_NAME: dict[str, type[Document]] = {
     "open": Open,
     "cohort": CohortCall,
+    "survivors": SurvivorsCall,
+    "unmask": UnmaskCall,
     "close": Close,
     "result": Result,
     "ready": ReadyReply,
     "upload": Upload,
+    "confirmation": Confirmation,
+    "unmasking": Unmasking,
     "final": FinalReply,
     "release": ReleaseReply,
     "refusal": Refusal,

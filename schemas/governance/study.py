@@ -15,12 +15,14 @@ from pydantic import Field, model_validator
 from schemas import limits
 from schemas.canonical import Document, HexBytes32
 from schemas.errors import ErrorCode, TrustError
+from schemas.governance.aggregation import AggregationTerms, survivor_threshold
 from schemas.governance.terms import Column, DataTerms, Feature
 from schemas.identity import Ed25519Key, X25519Key
 from schemas.ids import Name, SiteId, StudyId, Text, Timestamp, parse_time
 from schemas.signing import Context, SignedDocument, open_signed
 
 __all__ = [
+    "AggregationTerms",
     "Architecture",
     "Column",
     "DataTerms",
@@ -38,7 +40,15 @@ __all__ = [
 Positive = Annotated[float, Field(ge=limits.MIN_CONSTANT, le=1e9)]
 NonNegative = Annotated[float, Field(ge=0, le=1e9)]
 Share = Annotated[float, Field(gt=0, le=1)]
-Output = Literal["masked-update", "masked-evaluation", "model-hash", "release", "refusal"]
+Output = Literal[
+    "masked-update",
+    "masked-evaluation",
+    "survivor-confirmation",
+    "unmasking",
+    "model-hash",
+    "release",
+    "refusal",
+]
 """A kind of thing that may leave a hospital."""
 
 
@@ -171,12 +181,13 @@ class StudyPlan(Document):
     sites: Annotated[tuple[PlanSite, ...], Field(min_length=3, max_length=limits.MAX_SITES)]
     collusion_bound: Annotated[int, Field(ge=1, le=limits.MAX_SITES)]  # t
     cohort_minimum: Annotated[int, Field(ge=3, le=limits.MAX_SITES)]  # m_min
+    aggregation: AggregationTerms = AggregationTerms()
     data: DataTerms
     model: ModelTerms
     training: TrainingTerms
     privacy: PrivacyTerms
     evaluation: EvaluationTerms
-    outputs: Annotated[tuple[Output, ...], Field(min_length=1, max_length=5)]
+    outputs: Annotated[tuple[Output, ...], Field(min_length=1, max_length=7)]
     app_bundle_sha256: HexBytes32
     deid_profile_sha256: HexBytes32
     tuning_declaration: Text
@@ -197,6 +208,35 @@ class StudyPlan(Document):
         """Names of the hospitals, sorted."""
         return tuple(sorted(site.site_id for site in self.sites))
 
+    @property
+    def is_recoverable(self) -> bool:
+        """Whether a training attempt survives the loss of some of its hospitals."""
+        return self.aggregation.mode == "recoverable"
+
+    @property
+    def survivor_threshold(self) -> int:
+        """Fewest signatures under a list of survivors, and of shares that open a self-mask."""
+        return survivor_threshold(len(self.sites), self.collusion_bound)
+
+    @property
+    def fewest_summed(self) -> int:
+        """Fewest hospitals whose sum anyone ever sees."""
+        if self.is_recoverable:
+            return max(self.cohort_minimum, self.survivor_threshold)
+        return self.cohort_minimum
+
+    def dropouts_allowed(self, cohort_size: int) -> int:
+        """Give how many of a training cohort may be lost before its attempt is void."""
+        return max(0, min(self.aggregation.maximum_dropouts, cohort_size - self.fewest_summed))
+
+    def noise_sharers(self, cohort_size: int) -> int:
+        """Give the honest survivors on whose noise alone a training sum can count.
+
+        Each hospital's share has the variance sigma^2 C^2 divided by this number, so that what
+        is left without colluders and lost hospitals still adds up to sigma^2 C^2 (PRIVACY-4).
+        """
+        return cohort_size - self.collusion_bound - self.dropouts_allowed(cohort_size)
+
     @model_validator(mode="after")
     def _sites_distinct(self) -> StudyPlan:
         _distinct([site.site_id for site in self.sites], "the plan's site names")
@@ -216,6 +256,16 @@ class StudyPlan(Document):
             raise ValueError("cohort_minimum must be at least collusion_bound + 2")
         if len(self.sites) < self.cohort_minimum:
             raise ValueError("the plan names fewer sites than cohort_minimum")
+        if len(self.sites) - self.aggregation.maximum_dropouts < self.fewest_summed:
+            raise ValueError(
+                "maximum_dropouts leaves fewer sites than cohort_minimum, or not more than "
+                "half of sites plus collusion_bound, which recoverable mode needs"
+            )
+        needed = {"survivor-confirmation", "unmasking"}
+        if needed & set(self.outputs) != (needed if self.is_recoverable else set()):
+            raise ValueError(
+                "survivor-confirmation and unmasking are outputs exactly in recoverable mode"
+            )
         return self
 
     @model_validator(mode="after")
@@ -251,7 +301,7 @@ class StudyPlan(Document):
 
     @model_validator(mode="after")
     def _integer_arithmetic(self) -> StudyPlan:
-        clip, t = self.training.integer_clip, self.collusion_bound
+        clip = self.training.integer_clip
         loss = math.sqrt(self.model.parameters) / clip
         if loss > limits.MAX_TRUNCATION_LOSS:
             raise ValueError("integer_clip is too small: truncation would lose more than 1 %")
@@ -261,22 +311,27 @@ class StudyPlan(Document):
                 "reach 2**31; lower integer_clip"
             )
         noise = self.privacy.noise_multiplier * clip
-        if noise / math.sqrt(len(self.sites) - t) < limits.MIN_NOISE_SHARE:
+        sharers = [self.noise_sharers(size) for size in self._cohort_sizes()]
+        if noise / math.sqrt(max(sharers)) < limits.MIN_NOISE_SHARE:
             raise ValueError("a site's noise share is below 8 grid units; raise integer_clip")
-        if noise / math.sqrt(self.cohort_minimum - t) > limits.MAX_NOISE_SHARE:
+        if noise / math.sqrt(min(sharers)) > limits.MAX_NOISE_SHARE:
             raise ValueError("a site's noise share is beyond the sampler; lower integer_clip")
         return self
 
     def headroom(self) -> float:
         """Give the grid units left under 2**31 when every patient and the noise are largest.
 
-        The noise of ``u`` sites, each of variance sigma^2 C^2/(u - t), has in sum the variance
-        sigma^2 C^2 u/(u - t), which is largest for the smallest cohort.
+        The noise of ``u`` sites, each of variance sigma^2 C^2/s, where s are the sharers it can
+        count on, has in sum the variance sigma^2 C^2 u/s; the largest over all cohorts counts.
         """
-        cohort, t = self.cohort_minimum, self.collusion_bound
-        noise = self.privacy.noise_multiplier * math.sqrt(cohort / (cohort - t))
+        largest = max(size / self.noise_sharers(size) for size in self._cohort_sizes())
+        noise = self.privacy.noise_multiplier * math.sqrt(largest)
         units = self.training.maximum_patients + limits.NOISE_HEADROOM_SIGMAS * noise
         return limits.WORD_BOUND - units * self.training.integer_clip
+
+    def _cohort_sizes(self) -> range:
+        """Sizes a training cohort may have."""
+        return range(self.fewest_summed, len(self.sites) + 1)
 
 
 def open_plan(signed: SignedDocument) -> StudyPlan:

@@ -50,7 +50,7 @@ def add_masked(uploads: Mapping[str, MaskedUpdate], roster: Sequence[str]) -> Ma
 
 def sum_hash(summed: MaskedSum) -> str:
     """Return the hash by which sites compare what sum they were given (64 hex digits)."""
-    label = b"cohortium/v1/secagg/sum"
+    label = b"cohortium/v2/secagg/sum"
     tag = summed.tag.to_bytes(8, "little")
     return hashlib.sha256(frame((label, tag, words_to_bytes(summed.words)))).hexdigest()
 

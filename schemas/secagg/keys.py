@@ -31,7 +31,7 @@ from schemas.secagg.streams import KEY_BYTES
 
 CONTRIBUTION_BYTES: Final = 32
 SHARE_BYTES: Final = CONTRIBUTION_BYTES + 16  # with the AES-GCM tag
-_LABEL: Final = b"cohortium/v1/secagg/"
+_LABEL: Final = b"cohortium/v2/secagg/"
 _TAG_MASK_BYTES: Final = 16
 _SINGLE_USE_NONCE: Final = bytes(12)  # the key itself is never used twice (SECAGG-3)
 
@@ -70,6 +70,7 @@ def pair_root(
     plan_digest: str,
     own_id: str,
     peer_id: str,
+    kem_secret: bytes = b"",
 ) -> bytes:
     """Return R_ij, the 32-byte secret two sites share under one plan (SECAGG-2).
 
@@ -80,13 +81,14 @@ def pair_root(
         own_id: this site.
         peer_id: the other site; both get the same root. A site's root with itself is known to
             it alone: so it can read back what it sealed before a restart.
+        kem_secret: 32 bytes of the pair's ML-KEM-768 secret in a hybrid plan, else nothing.
 
     Raises:
         ProtocolError: the peer's key is of low order.
     """
     first, second = sorted((own_id, peer_id))
     return derive(
-        agree(study_private, peer_study_key),
+        agree(study_private, peer_study_key) + kem_secret,
         b"pair-root",
         first.encode(),
         second.encode(),

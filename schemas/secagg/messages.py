@@ -1,8 +1,9 @@
 """What does a site say before it takes part in an attempt?
 
-READY is the only message of the secure sum with a shape of its own: one signed statement of what
-the site is ready for, what it believes (model, last sum, its ledger), a fresh key, and its part
-of the group secret sealed for each possible member. The rest are words and numbers.
+READY is one signed statement of what the site is ready for, what it believes (model, last sum, its
+ledger), a fresh key, and its part of the group secret sealed for each possible member; in
+recoverable mode also shares of its self-mask. A list of survivors is the only other statement that
+sites sign in an attempt. The rest are words and numbers.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ Step = Annotated[int, Field(ge=0, le=1_000_000)]
 SealedShare = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{2 * SHARE_BYTES}}}$")]
 """32 bytes under AES-256-GCM, in hexadecimal."""
 
+NO_COMMITMENT: Final = "0" * 64
+"""``self_mask_commitment`` where there is no self-mask."""
+
 NO_SUM: Final = "0" * 64
 """``last_sum_hash`` before there is a sum."""
 
@@ -32,7 +36,7 @@ NO_SUM: Final = "0" * 64
 class ReadyHeader(Document):
     """What is said in the open; every sealed share is bound to it."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2  # 1 had no self-mask
     plan_digest: HexBytes32
     kind: Kind
     round: Step
@@ -42,16 +46,24 @@ class ReadyHeader(Document):
     last_sum_hash: HexBytes32
     ledger_head: HexBytes32
     ephemeral_key: HexBytes32
+    self_mask_commitment: HexBytes32 = NO_COMMITMENT  # recoverable training only
 
 
 class Ready(ReadyHeader):
-    """A header with one sealed share of the group secret for each site that may be a member."""
+    """A header with sealed shares for each site that may be a member.
+
+    ``group_shares`` hold the contribution to the group secret, ``mask_shares`` one Shamir share
+    each of the self-mask (recoverable training only, otherwise empty).
+    """
 
     group_shares: Annotated[dict[SiteId, SealedShare], Field(max_length=MAX_SITES)]
+    mask_shares: Annotated[dict[SiteId, SealedShare], Field(max_length=MAX_SITES)] = Field(
+        default_factory=dict
+    )
 
     def header(self) -> ReadyHeader:
         """Return the part that the shares are bound to."""
-        return ReadyHeader(**self.model_dump(exclude={"group_shares"}))
+        return ReadyHeader(**self.model_dump(exclude={"group_shares", "mask_shares"}))
 
 
 class SignedReady(Document):
@@ -61,6 +73,20 @@ class SignedReady(Document):
     signature: HexBytes64
 
 
+class SurvivorList(Document):
+    """Whose uploads of one attempt are to be summed; signed with Context.SURVIVORS.
+
+    ``uploads`` maps each survivor to the `upload_hash` of what it sent.
+    """
+
+    version: Literal[2] = 2
+    plan_digest: HexBytes32
+    round: Step
+    attempt: Step
+    transcript_hash: HexBytes32
+    uploads: Annotated[dict[SiteId, HexBytes32], Field(min_length=1, max_length=MAX_SITES)]
+
+
 def transcript_hash(readies: Iterable[SignedReady]) -> str:
     """Return the hash that stands for one cohort: every signed READY, in the order of site names.
 
@@ -68,11 +94,11 @@ def transcript_hash(readies: Iterable[SignedReady]) -> str:
         64 hex digits. The order of the argument does not matter; any other change does.
     """
     ordered = sorted(readies, key=lambda signed: signed.ready.site_id)
-    label = b"cohortium/v1/secagg/transcript"
+    label = b"cohortium/v2/secagg/transcript"
     return hashlib.sha256(frame((label, *(signed.canonical() for signed in ordered)))).hexdigest()
 
 
 def roster_hash(roster: Iterable[str]) -> str:
     """Return the hash that stands for a set of sites, whatever they said (64 hex digits)."""
-    label = b"cohortium/v1/secagg/roster"
+    label = b"cohortium/v2/secagg/roster"
     return hashlib.sha256(frame((label, *(site.encode() for site in sorted(roster))))).hexdigest()

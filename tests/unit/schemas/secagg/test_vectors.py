@@ -29,7 +29,7 @@ def frame(*parts: bytes) -> bytes:
 
 def kdf(secret: bytes, purpose: str, *context: bytes, salt: bytes, length: int) -> bytes:
     """RFC 5869, from HMAC."""
-    info = frame(b"cohortium/v1/secagg/" + purpose.encode(), *context)
+    info = frame(b"cohortium/v2/secagg/" + purpose.encode(), *context)
     key = hmac.new(salt or bytes(32), secret, hashlib.sha256).digest()
     out = block = b""
     counter = 1
@@ -54,7 +54,7 @@ def reference(consortium: Consortium, own: str, documents: list[bytes], vector: 
     party = consortium.parties[own]
     pinned = {site.site_id: site.study_key for site in consortium.plan.sites}
     ordered = sorted(documents, key=lambda d: json.loads(d)["ready"]["site_id"])
-    transcript = hashlib.sha256(frame(b"cohortium/v1/secagg/transcript", *ordered)).digest()
+    transcript = hashlib.sha256(frame(b"cohortium/v2/secagg/transcript", *ordered)).digest()
     attempt = frame(
         plan,
         first["kind"].encode(),
@@ -72,7 +72,7 @@ def reference(consortium: Consortium, own: str, documents: list[bytes], vector: 
         low, high = sorted((own, site))
         names = low.encode(), high.encode()
         root = kdf(dh(party.study, pinned[site]), "pair-root", *names, salt=plan, length=32)
-        header = {k: v for k, v in said[site].items() if k != "group_shares"}
+        header = {k: v for k, v in said[site].items() if k not in ("group_shares", "mask_shares")}
         canonical = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
         bound = frame(site.encode(), own.encode(), canonical)
         share_key = kdf(root, "group-share", bound, salt=b"", length=32)
