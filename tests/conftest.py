@@ -1,10 +1,13 @@
-"""Settings every test shares: no network but loopback, and no telemetry."""
+"""Settings every test shares: no network but loopback, no telemetry, files in memory."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +24,23 @@ os.environ["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
     os.environ.pop(proxy, None)
+
+_MEMORY = Path("/dev/shm")  # a test's own fresh folder lies under it
+_MEMORY_BYTES = 4 << 30
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put the tests' files in memory where there is room: they wait for fsync half their time.
+
+    What the tests show of durability is order and completeness under kill -9, which the kernel
+    keeps on either file system. `--basetemp` chooses another place.
+    """
+    if config.option.basetemp or not os.access(_MEMORY, os.W_OK):
+        return
+    if shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES:
+        config.option.basetemp = tempfile.mkdtemp(prefix="cohortium-tests-", dir=_MEMORY)
+        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
+
 
 _connect = socket.socket.connect
 
