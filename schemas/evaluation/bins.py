@@ -1,4 +1,4 @@
-"""Into which bin does a score fall, and how long is the vector a site sums?
+"""Into which bin does a score fall?
 
 Edges are spaced by sinh on the logit axis: narrow around a score of one half, where the scores of
 a private, hence squeezed, model lie and the classes overlap; wide for confident scores. The
@@ -19,11 +19,6 @@ _OUTER_LOGIT = 32.0
 _DENSE_LOGIT = 0.5
 # TP, FP, TN, FN follow the two histograms.
 CONFUSION_CELLS = 4
-
-
-def evaluation_length(bins: int) -> int:
-    """Give the length of the evaluation vector: two histograms and the four confusion cells."""
-    return 2 * bins + CONFUSION_CELLS
 
 
 @lru_cache(maxsize=8)

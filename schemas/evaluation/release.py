@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from schemas.canonical import Document, HexBytes32
 from schemas.errors import DataRejected, ErrorCode, ProtocolError
-from schemas.evaluation.bins import evaluation_length
+from schemas.evaluation.calibration import calibration_estimates
+from schemas.evaluation.sections import (
+    CALIBRATION,
+    DISCRIMINATION,
+    evaluation_length,
+    split_sections,
+)
 from schemas.evaluation.statistics import auroc_from_histograms, thinned_roc, wilson_interval
 from schemas.governance.study import StudyPlan
 
@@ -40,7 +46,7 @@ class Release(Document):
     These numbers describe the test patients and lie outside epsilon.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2  # 1 had no calibration
     study_id: str
     plan_digest: HexBytes32
     model_hash: HexBytes32
@@ -56,6 +62,10 @@ class Release(Document):
     sensitivity_ci: tuple[float, float]
     specificity: float
     specificity_ci: tuple[float, float]
+    calibration_in_the_large: float  # mean prediction less observed share of positives
+    calibration_in_the_large_ci: tuple[float, float]
+    brier: float
+    brier_ci: tuple[float, float]
     roc: tuple[RocPoint, ...]
     roc_minimum_patients: int
     outside_epsilon: Literal[True] = True
@@ -70,7 +80,8 @@ def derive_release(
         plan: the approved plan.
         model_hash: hash of the model that was evaluated.
         roster: the sites whose sum this is.
-        vector: int64 (2 * bins + 4,): diseased per bin, others per bin, TP, FP, TN, FN.
+        vector: int64 (evaluation_length(bins),): diseased per bin, others per bin, TP, FP, TN, FN,
+            then the calibration section.
 
     Raises:
         ProtocolError: wrong length, a negative count, or counts that contradict each other.
@@ -79,7 +90,8 @@ def derive_release(
     bins = plan.evaluation.bins
     if vector.shape != (evaluation_length(bins),) or vector.dtype != np.int64:
         raise _inconsistent("it has another length")
-    counts = [int(v) for v in vector]
+    parts = split_sections(bins, vector)
+    counts = [int(v) for v in parts[DISCRIMINATION]]
     if min(counts) < 0:
         raise _inconsistent("a count is negative")
     positives, negatives = counts[:bins], counts[bins : 2 * bins]
@@ -94,6 +106,10 @@ def derive_release(
             "Too few test patients of one class for a result to be released.",
             hint="Add hospitals or test patients; the minimum is in the plan.",
         )
+    try:
+        bias, bias_ci, brier, brier_ci = calibration_estimates(parts[CALIBRATION], n1, n1 + n0)
+    except ValueError:
+        raise _inconsistent("its calibration sums contradict each other") from None
     estimate = auroc_from_histograms(positives, negatives)
     auroc = _nearest(estimate.auroc)
     slack = abs(Fraction(round(auroc * _STEPS), _STEPS) - estimate.auroc)
@@ -113,6 +129,10 @@ def derive_release(
         sensitivity_ci=_outwards(wilson_interval(true_pos, n1)),
         specificity=_nearest(Fraction(true_neg, n0)),
         specificity_ci=_outwards(wilson_interval(true_neg, n0)),
+        calibration_in_the_large=_nearest(bias),
+        calibration_in_the_large_ci=_outwards(bias_ci),
+        brier=_nearest(brier),
+        brier_ci=_outwards(brier_ci),
         roc=tuple(
             RocPoint(
                 false_positive_rate=_nearest(Fraction(q, n0)),

@@ -8,7 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from schemas.evaluation import bin_index, evaluation_length
+from schemas.evaluation import (
+    CALIBRATION,
+    DISCRIMINATION,
+    bin_index,
+    calibration_words,
+    join_sections,
+)
+from schemas.evaluation.bins import CONFUSION_CELLS
 from schemas.governance.study import StudyPlan
 from site_node.cohort.features import Features
 from site_node.training.networks import build_network
@@ -40,7 +47,7 @@ def patient_logits(
 def evaluation_vector(
     plan: StudyPlan, parameters: NDArray[np.float64], features_test: Features
 ) -> NDArray[np.int64]:
-    """Count this site's test patients by class, score bin and side of the threshold.
+    """Fill every section of the blind sum with this site's test patients.
 
     Args:
         plan: the approved plan; fixes bins and threshold.
@@ -48,20 +55,33 @@ def evaluation_vector(
         features_test: the held-out patients; may be none.
 
     Returns:
-        int64 (2 * bins + 4,): diseased per bin, others per bin, TP, FP, TN, FN. For the
-        coordinator-blind sum only: single cells hold single patients.
+        int64 (evaluation_length(bins),): diseased per bin, others per bin, TP, FP, TN, FN, then
+        the sums of calibration. For the coordinator-blind sum only: cells hold single patients.
     """
     bins = plan.evaluation.bins
-    out = np.zeros(evaluation_length(bins), dtype=np.int64)
-    if features_test.patients == 0:
-        return out
-    logits = patient_logits(plan, parameters, features_test)
-    positive = np.zeros(features_test.patients, dtype=bool)
-    positive[features_test.patient] = features_test.y == 1
+    logits, positive = np.empty(0), np.empty(0, dtype=bool)
+    if features_test.patients:
+        logits = np.nan_to_num(patient_logits(plan, parameters, features_test), nan=-np.inf)
+        positive = np.zeros(features_test.patients, dtype=bool)
+        positive[features_test.patient] = features_test.y == 1
+    return join_sections(
+        bins,
+        {
+            DISCRIMINATION: _discrimination(logits, positive, bins, plan.evaluation.threshold),
+            CALIBRATION: calibration_words(_probability(logits), positive),
+        },
+    )
+
+
+def _discrimination(
+    logits: NDArray[np.float64], positive: NDArray[np.bool_], bins: int, threshold: float
+) -> NDArray[np.int64]:
+    """Count patients by class and score bin, and by class and side of the threshold."""
+    out = np.zeros(2 * bins + CONFUSION_CELLS, dtype=np.int64)
     places = bin_index(logits, bins)
     out[:bins] = np.bincount(places[positive], minlength=bins)
     out[bins : 2 * bins] = np.bincount(places[~positive], minlength=bins)
-    flagged = logits >= _logit(plan.evaluation.threshold)
+    flagged = logits >= _logit(threshold)
     out[2 * bins :] = (
         int((flagged & positive).sum()),
         int((flagged & ~positive).sum()),
@@ -69,6 +89,13 @@ def evaluation_vector(
         int((~flagged & positive).sum()),
     )
     return out
+
+
+def _probability(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give 1 / (1 + exp(-logit)) without overflow; a score of minus infinity is zero."""
+    folded = np.exp(-np.abs(logits))
+    likely: NDArray[np.float64] = np.where(logits >= 0, 1.0, folded) / (1.0 + folded)
+    return likely
 
 
 def _logit(probability: float) -> float:

@@ -160,6 +160,9 @@ def test_csv_has_one_row_a_number(answer: dict[str, Any]) -> None:
     rows = list(csv.DictReader(io.StringIO(render.result_csv(_values(answer)))))
     by_name = {row["quantity"]: row for row in rows}
     assert float(by_name["auroc"]["low"]) < float(by_name["auroc"]["value"])
+    for name in ("brier", "calibration_in_the_large"):
+        row = by_name[name]
+        assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
     assert "delta=1e-05" in by_name["epsilon"]["method"]
     assert int(by_name["positives_at_least"]["value"]) >= 10
     roc = [row for row in rows if row["quantity"] == "roc"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.evaluation import bin_index, evaluation_length, logit_edges
+from schemas.evaluation import bin_index, logit_edges
 
 
 @pytest.mark.parametrize("bins", [2, 3, 50, 100])
@@ -41,7 +41,3 @@ def test_not_a_number_counts_as_the_lowest_score() -> None:
 
 def test_edges_are_frozen_for_auditors() -> None:
     assert logit_edges(6).tolist() == [-32.0, -2.806417, 0.0, 2.806417, 32.0]
-
-
-def test_vector_holds_two_histograms_and_four_cells() -> None:
-    assert evaluation_length(100) == 204

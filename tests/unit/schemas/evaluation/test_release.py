@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from schemas.canonical import parse
 from schemas.errors import CohortiumError, DataRejected, ErrorCode, ProtocolError
-from schemas.evaluation import Release, auroc_from_histograms, bin_index, derive_release
+from schemas.evaluation import (
+    CALIBRATION,
+    DISCRIMINATION,
+    Release,
+    auroc_from_histograms,
+    bin_index,
+    calibration_words,
+    derive_release,
+    evaluation_length,
+    join_sections,
+)
 from schemas.limits import MAX_RELEASE_BYTES
 from tests.support.factories import make_plan
 
@@ -28,7 +38,15 @@ def vector_of(positives: np.ndarray, negatives: np.ndarray, cut: float = 0.0) ->
         (negatives < cut).sum(), (positives < cut).sum(),
     ]  # fmt: skip
     parts = [np.bincount(bin_index(v, 100), minlength=100) for v in (positives, negatives)]
-    return np.concatenate([*parts, cells]).astype(np.int64)
+    logits = np.concatenate([positives, negatives])
+    outcomes = np.arange(len(logits)) < len(positives)
+    return join_sections(
+        100,
+        {
+            DISCRIMINATION: np.concatenate([*parts, cells]),
+            CALIBRATION: calibration_words(1 / (1 + np.exp(-logits)), outcomes),
+        },
+    )
 
 
 def sample(seed: int = 0, n1: int = 130, n0: int = 120) -> tuple[np.ndarray, np.ndarray]:
@@ -47,6 +65,13 @@ def test_release_holds_the_numbers_of_the_patients() -> None:
     assert release.sensitivity == pytest.approx((positives >= 0).mean(), abs=5e-4)
     assert release.specificity == pytest.approx((negatives < 0).mean(), abs=5e-4)
     assert release.sensitivity_ci[0] < release.sensitivity < release.sensitivity_ci[1]
+    probabilities = 1 / (1 + np.exp(-np.concatenate([positives, negatives])))
+    outcomes = np.arange(250) < 130
+    bias = probabilities.mean() - outcomes.mean()
+    brier = ((outcomes - probabilities) ** 2).mean()
+    assert release.calibration_in_the_large == pytest.approx(bias, abs=6e-4)
+    assert release.brier == pytest.approx(brier, abs=6e-4)
+    assert release.brier_ci[0] < release.brier < release.brier_ci[1]
     assert (release.plan_digest, release.model_hash) == (PLAN.digest(), HASH)
     assert (release.roster, release.sites) == (ROSTER, 3)
     assert (release.positives_at_least, release.negatives_at_least) == (130, 120)
@@ -122,10 +147,15 @@ def _changed(at: int, by: int) -> np.ndarray:
 @pytest.mark.parametrize(
     "vector",
     [
-        np.zeros(203, np.int64), np.zeros(204), _changed(0, -1), _changed(50, 1),
+        np.zeros(evaluation_length(100) - 1, np.int64), np.zeros(evaluation_length(100)),
+        _changed(0, -1), _changed(50, 1),
         _changed(150, 1), _changed(200, 1), _changed(203, -1), _changed(120, -(2**40)),
+        _changed(206, 2**20), _changed(209, 2**20), _changed(212, 2**20), _changed(205, -(2**25)),
     ],
-    ids=["short", "float", "negative", "diseased", "others", "TP", "FN", "huge"],
+    ids=[
+        "short", "float", "negative", "diseased", "others", "TP", "FN", "huge",
+        "predictions above one", "errors above one", "fourth above second", "negative limb",
+    ],
 )  # fmt: skip
 def test_sum_that_cannot_be_is_refused(vector: np.ndarray) -> None:
     with pytest.raises(ProtocolError) as refusal:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.evaluation import bin_index
+from schemas.evaluation import bin_index, evaluation_length
+from schemas.evaluation.fixed_point import LIMBS, SCALE, from_limbs
 from schemas.governance.study import Architecture
 from site_node.cohort.features import Features
 from site_node.training.evaluate import evaluation_vector, patient_logits
@@ -29,13 +30,21 @@ def part(features: Features, patients: np.ndarray) -> Features:
     )
 
 
+def fixed_point(vector: np.ndarray) -> list[int]:
+    """The calibration sums in units of 2^-24."""
+    limbs = vector[204:].tolist()
+    return [from_limbs(limbs[at : at + LIMBS]) for at in range(0, len(limbs), LIMBS)]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=30, max_size=30))
 def test_any_partition_of_patients_gives_the_same_sum(sites: list[int]) -> None:
     features = random_features(PLAN, [1] * 30)
     whole = evaluation_vector(PLAN, WEIGHTS, features)
     parts = [part(features, np.flatnonzero(np.array(sites) == site)) for site in range(4)]
-    assert sum(evaluation_vector(PLAN, WEIGHTS, p) for p in parts).tolist() == whole.tolist()
+    summed = sum(evaluation_vector(PLAN, WEIGHTS, p) for p in parts)
+    assert summed[:204].tolist() == whole[:204].tolist()
+    assert fixed_point(summed) == fixed_point(whole)
 
 
 def test_counts_agree_with_a_plain_loop() -> None:
@@ -47,8 +56,14 @@ def test_counts_agree_with_a_plain_loop() -> None:
         place = int(bin_index(np.array([logit]), 100)[0])
         expected[place if y else 100 + place] += 1
         expected[200 + {(1, 1): 0, (1, 0): 1, (0, 0): 2, (0, 1): 3}[int(logit >= 0), int(y)]] += 1
-    assert vector.tolist() == expected.tolist()
+    assert vector[:204].tolist() == expected.tolist()
     assert vector.dtype == np.int64
+    p = 1 / (1 + np.exp(-(features.x.astype(np.float64) @ WEIGHTS[:4] + WEIGHTS[4])))
+    errors = (features.y - p) ** 2
+    for got, exact in zip(
+        fixed_point(vector), (p.sum(), errors.sum(), (errors**2).sum()), strict=True
+    ):
+        assert got / SCALE == pytest.approx(exact, abs=1e-4)
 
 
 def test_totals_of_histograms_and_cells_agree() -> None:
@@ -80,4 +95,4 @@ def test_patient_with_several_rows_counts_once_at_the_mean() -> None:
 def test_site_without_test_patients_adds_zeros(architecture: str) -> None:
     plan = plan_for(architecture)
     vector = evaluation_vector(plan, np.zeros(plan.model.parameters), random_features(plan, []))
-    assert vector.tolist() == [0] * 204
+    assert vector.tolist() == [0] * evaluation_length(100)
