@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -27,6 +28,8 @@ from schemas.signing import Context, SignedDocument, open_signed, seal
 
 _N_WORDS: Final = 6
 _P25519: Final = 2**255 - 19
+KEM_KEY_BYTES: Final = 1184  # FIPS 203, table 3: ML-KEM-768
+KEM_CIPHERTEXT_BYTES: Final = 1088
 
 # y of the points whose order divides 8 (RFC 8032 §5.1); anyone can sign for such a key.
 _LOW_ORDER_Y: Final = frozenset(
@@ -90,11 +93,39 @@ def _usable_node_key(key: str) -> str:
     return key
 
 
+def _usable_kem_key(key: str) -> str:
+    # The modulus check of FIPS 203 §7.2; how a key was made cannot be seen from the key.
+    try:
+        MLKEM768PublicKey.from_public_bytes(bytes.fromhex(key))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ValueError("an ML-KEM-768 key is malformed") from error
+    return key
+
+
 Ed25519Key = Annotated[HexBytes32, AfterValidator(_usable_ed25519)]
 """Ed25519 public key, hexadecimal, not of low order."""
 
 X25519Key = Annotated[HexBytes32, AfterValidator(_usable_x25519)]
 """X25519 public key, hexadecimal, not of low order."""
+
+KemKey = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[0-9a-f]+$", min_length=2 * KEM_KEY_BYTES, max_length=2 * KEM_KEY_BYTES
+    ),
+    AfterValidator(_usable_kem_key),
+]
+"""ML-KEM-768 encapsulation key (FIPS 203), hexadecimal."""
+
+KemCiphertext = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[0-9a-f]+$",
+        min_length=2 * KEM_CIPHERTEXT_BYTES,
+        max_length=2 * KEM_CIPHERTEXT_BYTES,
+    ),
+]
+"""ML-KEM-768 ciphertext (FIPS 203), hexadecimal."""
 
 NodeKey = Annotated[
     str,
@@ -113,6 +144,7 @@ class IdentityCard(Document):
     identity_key: Ed25519Key  # signs cards, READYs, releases
     approval_key: Ed25519Key  # the steward's: approvals and stops only
     study_key: X25519Key  # long-lived half of every pair secret
+    kem_key: KemKey  # for the second half of a pair secret, in plans that ask for one
     node_key: NodeKey  # the transport's
     created: Timestamp
 

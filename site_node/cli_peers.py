@@ -29,6 +29,7 @@ def card_show() -> None:
     screen.title(f"Identity card of {card.name} ({card.site_id})")
     screen.facts([("Fingerprint", grouped(mark)), ("In words", fingerprint_words(mark))])
     screen.put(site_id=card.site_id, fingerprint=mark, words=fingerprint_words(mark))
+    screen.line("It covers every public key on the card: those that sign, and those that agree.")
     screen.line("Read it out to each other hospital by telephone; they confirm the hexadecimal.")
 
 

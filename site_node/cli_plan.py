@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from site_node.command import State, read_file, site_here
+
+if TYPE_CHECKING:
+    from schemas.governance.approval import Approval
 
 plan_app = typer.Typer(help="Study plans: read, approve, refuse.", no_args_is_help=True)
 
@@ -96,12 +99,22 @@ def plan_approve(
             ("Hash", approval.plan_digest),
             ("Hospitals confirmed", ", ".join(sorted(approval.peers))),
             ("Attempts reserved", str(received.plan.training.attempts)),
+            *_hybrid_words(approval),
             ("Sent", "by the courier, as soon as `serve` runs and the coordinator answers"),
         ]
     )
-    screen.put(digest=approval.plan_digest, study_id=approval.study_id)
+    screen.put(
+        digest=approval.plan_digest,
+        study_id=approval.study_id,
+        encapsulated_for=sorted(approval.encapsulations),
+    )
     screen.event(recording)
     screen.exact(f"  cohortium-site stop {received.plan.study_id}   takes it back, for good")
+
+
+def _hybrid_words(approval: Approval) -> list[tuple[str, str]]:
+    peers = sorted(approval.encapsulations)
+    return [("ML-KEM-768 secrets", f"made for {', '.join(peers)}")] if peers else []
 
 
 @plan_app.command("refuse")

@@ -50,6 +50,7 @@ def own_card(site: SiteContext) -> SignedDocument:
         identity_key=public_hex(keys.identity),
         approval_key=public_hex(keys.approval),
         study_key=keys.study.public_key().public_bytes_raw().hex(),
+        kem_key=keys.kem.public_key().public_bytes_raw().hex(),
         node_key=keys.node_public_der_hex,
         created=format_time(site.clock()),
     )

@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import NameOID
 
@@ -29,6 +30,7 @@ SECRET_FILES = (
     "identity.key",
     "approval.key",
     "study.key",
+    "kem.key",
     "node.key",
     "tls.key",
     "store.kek",
@@ -110,6 +112,14 @@ class SiteKeys:
         return key
 
     @cached_property
+    def kem(self) -> MLKEM768PrivateKey:
+        """Agree the post-quantum half of pair secrets, in plans that ask for one."""
+        key = self._private("kem.key")
+        if not isinstance(key, MLKEM768PrivateKey):
+            raise TrustError(ErrorCode.KEY_INVALID, "kem.key is not an ML-KEM-768 key.")
+        return key
+
+    @cached_property
     def store_kek(self) -> bytes:
         """Wrap the keys of the encrypted store; 32 bytes."""
         return bytes.fromhex(self.read_secret("store.kek").decode("ascii").strip())
@@ -165,6 +175,7 @@ def create_keys(folder: Path, site_id: str, entropy: Entropy = os.urandom) -> Si
         ("identity.key", Ed25519PrivateKey.generate()),
         ("approval.key", Ed25519PrivateKey.generate()),
         ("study.key", X25519PrivateKey.generate()),
+        ("kem.key", MLKEM768PrivateKey.generate()),
     ):
         write_atomically(folder / name, key.private_bytes(_PEM, _PKCS8, _CLEAR))
     node = ec.generate_private_key(ec.SECP384R1())

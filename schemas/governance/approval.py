@@ -12,6 +12,7 @@ from schemas import limits
 from schemas.canonical import Document, HexBytes32
 from schemas.errors import CohortiumError, ErrorCode, TrustError
 from schemas.governance.study import StudyPlan
+from schemas.identity import KemCiphertext
 from schemas.ids import EventName, SiteId, StudyId, Timestamp, parse_time
 from schemas.signing import Context, SignedDocument, open_signed
 
@@ -25,6 +26,10 @@ class Approval(Document):
     site_id: SiteId
     peers: Annotated[dict[SiteId, HexBytes32], Field(max_length=limits.MAX_SITES)]
     # ^ every other site of the plan -> the card fingerprint this steward confirmed
+    encapsulations: Annotated[
+        dict[SiteId, KemCiphertext], Field(max_length=limits.MAX_HYBRID_SITES)
+    ] = Field(default_factory=dict)
+    # ^ in a plan with a hybrid pair root: every peer that sorts later -> a ciphertext for its key
     approved_at: Timestamp
 
 
@@ -66,7 +71,8 @@ def open_approval(plan: StudyPlan, signed: SignedDocument) -> Approval:
 
     Raises:
         TrustError: The signer is no approver of the plan, the signature does not fit, or the
-            approval is for another plan or site, late, or does not confirm every peer.
+            approval is for another plan or site, late, does not confirm every peer, or does not
+            carry exactly the ciphertexts that the plan asks this site for.
         ProtocolError: The payload is not an approval.
     """
     site_id = _approver(plan, signed)
@@ -88,6 +94,13 @@ def open_approval(plan: StudyPlan, signed: SignedDocument) -> Approval:
         raise TrustError(
             ErrorCode.APPROVAL_PEERS_INCOMPLETE,
             "The approval does not confirm exactly the other sites of the plan.",
+        )
+    if set(approval.encapsulations) != set(plan.encapsulated_for(site_id)):
+        raise TrustError(
+            ErrorCode.APPROVAL_ENCAPSULATIONS_WRONG,
+            "The approval does not carry exactly the ML-KEM-768 ciphertexts the plan asks for.",
+            hint="The plan's pair_root says whether it needs any; the hospital must approve it "
+            "with a node that knows hybrid plans.",
         )
     return approval
 

@@ -17,7 +17,7 @@ from schemas.canonical import Document, HexBytes32
 from schemas.errors import ErrorCode, TrustError
 from schemas.governance.aggregation import AggregationTerms, survivor_threshold
 from schemas.governance.terms import Column, DataTerms, Feature
-from schemas.identity import Ed25519Key, X25519Key
+from schemas.identity import Ed25519Key, IdentityCard, KemKey, X25519Key
 from schemas.ids import Name, SiteId, StudyId, Text, Timestamp, parse_time
 from schemas.signing import Context, SignedDocument, open_signed
 
@@ -60,6 +60,13 @@ class PlanSite(Document):
     identity_key: Ed25519Key
     approval_key: Ed25519Key
     study_key: X25519Key
+    kem_key: KemKey | None = None  # in a plan with a hybrid pair root, and only there
+
+    def has_keys_of(self, card: IdentityCard) -> bool:
+        """Say whether every key pinned here is the one on a hospital's card."""
+        pinned = (self.identity_key, self.approval_key, self.study_key)
+        held = (card.identity_key, card.approval_key, card.study_key)
+        return pinned == held and self.kem_key in (None, card.kem_key)
 
 
 class Architecture(StrEnum):
@@ -214,6 +221,18 @@ class StudyPlan(Document):
         return self.aggregation.mode == "recoverable"
 
     @property
+    def is_hybrid(self) -> bool:
+        """Whether pairs of hospitals agree an ML-KEM-768 secret beside the X25519 one."""
+        return self.aggregation.pair_root == "x25519-ml-kem-768"
+
+    def encapsulated_for(self, site_id: str) -> tuple[str, ...]:
+        """Give the peers for whom this site's approval carries a ciphertext (SECAGG-16).
+
+        Of each pair the site whose name sorts first encapsulates: none in a plain plan.
+        """
+        return tuple(peer for peer in self.site_ids if self.is_hybrid and peer > site_id)
+
+    @property
     def survivor_threshold(self) -> int:
         """Fewest signatures under a list of survivors, and of shares that open a self-mask."""
         return survivor_threshold(len(self.sites), self.collusion_bound)
@@ -246,6 +265,12 @@ class StudyPlan(Document):
             for key in (site.identity_key, site.approval_key, site.study_key)
         ]
         _distinct([*keys, self.vendor_key], "the plan's keys")
+        kem_keys = [site.kem_key for site in self.sites if site.kem_key is not None]
+        _distinct(kem_keys, "the plan's ML-KEM-768 keys")
+        if len(kem_keys) != (len(self.sites) if self.is_hybrid else 0):
+            raise ValueError("every site has a kem_key exactly if pair_root is hybrid")
+        if self.is_hybrid and len(self.sites) > limits.MAX_HYBRID_SITES:
+            raise ValueError(f"a hybrid pair_root allows {limits.MAX_HYBRID_SITES} sites at most")
         _distinct(list(self.outputs), "the plan's outputs")
         _distinct(list(self.recipients), "the plan's recipients")
         return self

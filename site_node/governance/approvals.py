@@ -29,6 +29,7 @@ from site_node.governance.checks import (
 from site_node.governance.inbox import Inbox, ReceivedPlan, open_plan
 from site_node.governance.ledger import Budget, Ledger
 from site_node.governance.peers import PeerCheck, Peers
+from site_node.kem import encapsulate, keep_within
 
 if TYPE_CHECKING:
     from schemas.governance.study import StudyPlan
@@ -239,11 +240,13 @@ class Approvals:
             check(plan)
         self._inbox.receive("plan", plan.study_id, sealed)
         now = format_time(self._clock())
+        made = encapsulate(plan, self._config.site_id, self._keys.kem) if plan.is_hybrid else ()
         approval = Approval(
             plan_digest=digest,
             study_id=plan.study_id,
             site_id=self._config.site_id,
             peers={check.site_id: check.fingerprint for check in self._peers.checks(plan)},
+            encapsulations={each.peer: each.ciphertext for each in made},
             approved_at=now,
         )
         statement = seal(self._keys.approval, Context.APPROVAL, approval).canonical()
@@ -259,6 +262,7 @@ class Approvals:
             recording.connection.execute(
                 "INSERT INTO approvals VALUES (?, ?, ?, ?)", (digest, plan.study_id, statement, now)
             )
+            keep_within(recording.connection, digest, made)
             self._inbox.queue(recording.connection, "approval", digest, statement)
         return approval, recording
 

@@ -147,7 +147,10 @@ class PlanChecks:
             public_hex(self.keys.approval),
             self.keys.study.public_key().public_bytes_raw().hex(),
         )
-        if (own.identity_key, own.approval_key, own.study_key) != mine:
+        wrong = (own.identity_key, own.approval_key, own.study_key) != mine
+        if own.kem_key is not None:  # a plan that needs no kem.key never opens it
+            wrong |= own.kem_key != self.keys.kem.public_key().public_bytes_raw().hex()
+        if wrong:
             raise TrustError(
                 ErrorCode.OWN_KEY_WRONG,
                 "The plan names this hospital with keys that are not its own.",

@@ -169,11 +169,7 @@ class Peers:
             return PeerCheck(site.site_id, site.name, "", ErrorCode.PEER_UNKNOWN)
         card = peer.card
         problem: ErrorCode | None = None
-        if (site.identity_key, site.approval_key, site.study_key) != (
-            card.identity_key,
-            card.approval_key,
-            card.study_key,
-        ):
+        if not site.has_keys_of(card):
             problem = ErrorCode.PEER_KEY_SUBSTITUTED
         elif peer.confirmed_at is None:
             problem = ErrorCode.PEER_UNCONFIRMED

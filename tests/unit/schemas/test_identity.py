@@ -132,6 +132,25 @@ def test_node_keys_on_another_curve_or_of_another_kind_are_refused() -> None:
             changed(node_key=wrong)
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["", "00" * 1183, "00" * 1185, "ff" * 1184, CARD.kem_key.upper(), CARD.kem_key[:-2] + "g0"],
+)
+def test_an_ml_kem_key_of_wrong_length_or_beyond_the_modulus_is_refused(key: str) -> None:
+    """SECAGG-16: the checks of FIPS 203 section 7.2."""
+    with pytest.raises(ConfigError) as caught:
+        changed(kem_key=key)
+    assert caught.value.code is ErrorCode.FIELD_INVALID
+
+
+def test_a_card_without_an_ml_kem_key_is_refused() -> None:
+    values = CARD.model_dump(mode="json")
+    del values["kem_key"]
+    with pytest.raises(ConfigError) as caught:
+        build(IdentityCard, values)
+    assert caught.value.code is ErrorCode.FIELD_MISSING
+
+
 def test_one_key_in_two_roles_is_refused() -> None:
     with pytest.raises(ConfigError, match="three different keys"):
         changed(approval_key=CARD.identity_key)
@@ -147,6 +166,7 @@ def test_the_fingerprint_covers_every_field() -> None:
         changed(identity_key=theirs.identity_key),
         changed(approval_key=theirs.approval_key),
         changed(study_key=theirs.study_key),
+        changed(kem_key=theirs.kem_key),
         changed(node_key=theirs.node_key),
     ]
     assert len({fingerprint(card) for card in [CARD, *variants]}) == len(variants) + 1

@@ -45,6 +45,14 @@ def test_secrets_are_32_bytes_and_differ(keys: SiteKeys) -> None:
     assert keys.store_kek != keys.pseudonym_secret
 
 
+def test_the_kem_key_is_kept_as_its_seed(keys: SiteKeys) -> None:
+    public = keys.kem.public_key().public_bytes_raw()
+    again = SiteKeys(keys.folder).kem
+    assert (len(again.private_bytes_raw()), len(public)) == (64, 1184)
+    assert again.public_key().public_bytes_raw() == public
+    assert keys.path("kem.key").read_text("ascii").startswith("-----BEGIN PRIVATE KEY-----")
+
+
 def test_keys_are_never_overwritten(keys: SiteKeys) -> None:
     with pytest.raises(ConfigError) as caught:
         create_keys(keys.folder, "site-1")
@@ -67,7 +75,7 @@ def test_a_missing_key_is_named(keys: SiteKeys) -> None:
     assert caught.value.code is ErrorCode.KEY_MISSING
 
 
-@pytest.mark.parametrize("name", ["identity", "study", "approval"])
+@pytest.mark.parametrize("name", ["identity", "study", "kem", "approval"])
 def test_a_file_with_another_kind_of_key_is_refused(keys: SiteKeys, name: str) -> None:
     keys.path(f"{name}.key").write_bytes(keys.path("tls.key").read_bytes())
     with pytest.raises(TrustError) as caught:

@@ -15,7 +15,7 @@ from schemas.signing import Context, SignedDocument, seal
 from site_node.config import parse_config, render_config
 from site_node.context import SiteContext
 from site_node.governance.checks import PlanState
-from tests.support.factories import VENDOR, make_keys, plan_values, sealed_card
+from tests.support.factories import HYBRID, VENDOR, make_keys, plan_values, sealed_card
 from tests.support.sites import TestClock, approve, make_sites, real_plan, sealed
 
 
@@ -176,6 +176,32 @@ def test_a_substituted_peer_key_is_refused(sites: list[SiteContext], key: str) -
     entries = [site.model_dump(mode="json") for site in honest.sites]
     entries[2][key] = strangers["site-3"]
     assert_refused(sites[0], real_plan(sites, sites=entries), ErrorCode.PEER_KEY_SUBSTITUTED)
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [(2, ErrorCode.PEER_KEY_SUBSTITUTED), (0, ErrorCode.OWN_KEY_WRONG)],
+)
+def test_a_substituted_kem_key_is_refused_in_a_hybrid_plan(
+    sites: list[SiteContext], place: int, code: ErrorCode
+) -> None:
+    """SECAGG-16: the confirmed fingerprint covers it, so nobody can slip in a key of their own."""
+    honest = real_plan(sites, aggregation={"pair_root": HYBRID})
+    entries = [site.model_dump(mode="json") for site in honest.sites]
+    entries[place]["kem_key"] = make_keys().kem.public_key().public_bytes_raw().hex()
+    changed = real_plan(sites, sites=entries, aggregation={"pair_root": HYBRID})
+    assert_refused(sites[0], changed, code)
+
+
+def test_a_hybrid_approval_is_kept_with_what_it_encapsulates(sites: list[SiteContext]) -> None:
+    plan = real_plan(sites, aggregation={"pair_root": HYBRID})
+    approval, _ = sites[0].approvals.approve(sealed(plan), plan.digest())
+    assert set(approval.encapsulations) == {"site-2", "site-3"}
+    signed = SignedDocument.model_validate_json(sites[0].inbox.waiting()[0].body)
+    assert check_approvals(plan, [signed]).approved == ("site-1",)
+    assert sites[0].approvals.own_approval(plan.digest()) == approval
+    rows = sites[0].db.rows("SELECT peer, ciphertext FROM kem_secrets ORDER BY peer")
+    assert {row["peer"]: row["ciphertext"] for row in rows} == approval.encapsulations
 
 
 def test_a_peer_whose_new_card_is_not_confirmed_is_refused(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import ErrorCode, TrustError
-from schemas.identity import fingerprint, fingerprint_words
+from schemas.identity import fingerprint, fingerprint_words, open_card, seal_card
 from site_node.context import SiteContext, create_site
 from site_node.enrol import own_card
 from site_node.governance.audit import AuditWord
@@ -74,6 +74,20 @@ def test_the_own_card_and_broken_cards_are_refused(site: SiteContext) -> None:
     forged = card.model_copy(update={"signature": "00" * 64})
     with refused(ErrorCode.CARD_INVALID):
         site.peers.import_card(forged.canonical())
+
+
+def test_a_card_that_differs_in_its_kem_key_alone_must_be_confirmed_anew(
+    sites: list[SiteContext],
+) -> None:
+    card = open_card(own_card(sites[1]))
+    other = make_keys().kem.public_key().public_bytes_raw().hex()
+    changed = seal_card(sites[1].keys.identity, card.model_copy(update={"kem_key": other}))
+    with refused(ErrorCode.PEER_EXISTS):
+        sites[0].peers.import_card(changed.canonical())
+    peer, _ = sites[0].peers.import_card(changed.canonical(), replace=True)
+    assert peer.confirmed_at is None
+    with refused(ErrorCode.FINGERPRINT_MISMATCH):
+        sites[0].peers.confirm("site-2", fingerprint(card))
 
 
 def test_a_card_changed_in_the_database_is_refused(sites: list[SiteContext]) -> None:
