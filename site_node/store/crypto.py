@@ -105,8 +105,9 @@ class _KeyWrap(pe.KmsClient):  # type: ignore[misc]  # pyarrow has no types
         if isinstance(name, bytes):
             name = name.decode("ascii")
         try:
-            return aes_key_unwrap(self._keys[name], base64.b64decode(wrapped_key))
-        except InvalidUnwrap:
+            wrapped = base64.b64decode(wrapped_key, validate=True)
+            return aes_key_unwrap(self._keys[name], wrapped)
+        except (InvalidUnwrap, ValueError, KeyError):  # not ours, not base64, of no such name
             raise PermissionError("the store key does not open this file") from None
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from schemas.errors import CohortiumError, DataRejected, ErrorCode, InternalError, TrustError
 from site_node.store import Store, dataset
-from site_node.store.crypto import StudyKeys
+from site_node.store.crypto import StudyKeys, _KeyWrap
 from tests.support.forge import STORE_KEY
 
 PATIENTS = ["PAAAAAAAAAAAAAAAAAAAAAAAAAA", "PBBBBBBBBBBBBBBBBBBBBBBBBBB"] * 50
@@ -98,6 +98,15 @@ def test_the_encryption_itself_notices_a_flipped_byte(store: Store, tmp_path: Pa
     for at in range(8, len(raw) - 8, len(raw) // 60):
         with pytest.raises((OSError, pa.ArrowException)):
             read(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+
+
+@pytest.mark.parametrize("wrapped", ["", "AAA", "not base64!", "AAAA" * 10])
+def test_a_key_that_cannot_be_unwrapped_is_no_permission(wrapped: str) -> None:
+    client = _KeyWrap({"store": bytes(32)})
+    with pytest.raises(PermissionError):
+        client.unwrap_key(wrapped, "store")
+    with pytest.raises(PermissionError):
+        client.unwrap_key("AAAA" * 10, "another")
 
 
 def test_a_file_of_another_study_or_version_is_refused(store: Store, tmp_path: Path) -> None:
