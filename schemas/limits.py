@@ -22,8 +22,12 @@ MAX_CERTIFICATE_BYTES: Final = 16 * 1024
 MAX_PLAN_BYTES: Final = 512 * 1024
 """Bytes of a plan: 200 sites of about 600 bytes, and some thousands of feature levels."""
 
-MAX_APPROVAL_BYTES: Final = 64 * 1024
-"""Bytes of an approval or a stop: one fingerprint for each of 200 peers."""
+MAX_HYBRID_SITES: Final = 32
+"""Sites in a plan with a hybrid pair root: an approval carries a ciphertext for each later peer."""
+
+MAX_APPROVAL_BYTES: Final = 128 * 1024
+"""Bytes of an approval or a stop: a fingerprint for each of 200 peers, or with a hybrid pair root
+31 fingerprints and 31 ciphertexts of 1088 bytes in hexadecimal, about 72 KB."""
 
 MAX_PLAN_DAYS: Final = 731
 """Days from creation to expiry: nobody should be bound by what a predecessor approved."""
@@ -34,8 +38,8 @@ MAX_COLUMNS: Final = 2_000
 MAX_CODES: Final = 1_000
 """Codes of one column or levels of one feature: each is a model input."""
 
-MAX_PARAMETERS: Final = 20_000_000
-"""Model parameters: four bytes each per upload, so 80 MB a step, past what hospitals' links do."""
+MAX_PARAMETERS: Final = 100_000_000
+"""Model parameters: four bytes each per upload, so 400 MB a step, measured through every hop."""
 
 MAX_STEPS: Final = 10_000
 """Optimiser steps of a plan: each is an exchange between all sites."""
@@ -89,8 +93,20 @@ MAX_COHORT_BYTES: Final = MAX_SITES * MAX_READY_BYTES
 MAX_HEADER_BYTES: Final = 32 * 1024 * 1024
 """Bytes of a message header: all READYs and all approvals of 200 sites."""
 
-MAX_FRAME_BYTES: Final = 128 * 1024 * 1024
+MAX_FRAME_BYTES: Final = 448 * 1024 * 1024
 """Bytes of a whole message: a header and one sum of the largest model (four bytes each)."""
+
+PIECE_BYTES: Final = 2 * 1024 * 1024
+"""Bytes of one piece of a body: two pieces at a time pass within Flower's 30 s at 1.2 Mbit/s."""
+
+MAX_PIECES: Final = MAX_FRAME_BYTES // PIECE_BYTES
+"""Pieces of one body: what the longest message needs."""
+
+MAX_TREE_OBJECTS: Final = MAX_PIECES + 3
+"""Transport objects of one message: its pieces, their head, their list and the envelope."""
+
+MAX_OBJECT_BYTES: Final = PIECE_BYTES + 64 * 1024
+"""Bytes of one transport object in its HTTP body: a piece, and the names and ids around it."""
 
 MAX_RELEASE_BYTES: Final = 64 * 1024
 """Bytes of a release: scalars, at most 100 ROC points, and a roster of 200 sites."""

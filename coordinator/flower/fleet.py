@@ -11,79 +11,34 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
-from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.app.message import make_message, remove_content_from_message
-from flwr.app.metadata import Metadata
-from flwr.common.constant import SUPERLINK_NODE_ID, SubStatus
-from flwr.common.serde import message_to_proto
-from flwr.proto.message_pb2 import (
-    ConfirmMessageReceivedRequest,
-    ObjectTree,
-    PullObjectRequest,
-    PushObjectRequest,
-)
-from flwr.proto.message_pb2 import Message as ProtoMessage
-from flwr.proto.node_pb2 import Node
+from flwr.common.constant import SubStatus
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
     GetNodesRequest,
-    PullAppMessagesRequest,
     PullTaskInputRequest,
-    PushAppMessagesRequest,
     PushTaskOutputRequest,
     SendTaskHeartbeatRequest,
 )
 from flwr.supercore.constant import TaskType
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
-from coordinator.flower.runtime import TaskToken, object_ids, runtime_client
+from coordinator.flower.exchange import Exchange, Failure, Reply, call
+from coordinator.flower.runtime import TaskToken, runtime_client
 from coordinator.gateway.wake import WakeListener, notify
 from schemas.errors import ErrorCode, TransportError
 
-RECORD = "cohortium"
-FIELD = "body"
+__all__ = ["Failure", "Fleet", "FleetSettings", "Reply"]
+
 GATEWAY_SOCKET = "gateway.sock"
 FLEET_SOCKET = "fleet.sock"
 NODE_GONE = "gone "  # the gateway's word for "this node began anew or signed off"
 
-_MESSAGE_TYPE = "query"
 _LOOK_SECONDS = 1.0  # a look without being woken finds errors and lost words
 _HEARTBEAT_SECONDS = 15.0  # a task is given up after 60 s without one
-_TTL_MARGIN_SECONDS = 5.0
-_OBJECT_WAIT_SECONDS = 20.0
-_FAILURES: Mapping[int, ErrorCode] = {
-    3: ErrorCode.NODE_REPLY_INVALID,
-    4: ErrorCode.TRANSPORT_TIMEOUT,
-    5: ErrorCode.NODE_OFFLINE,
-    6: ErrorCode.EGRESS_NOT_LISTED,
-    7: ErrorCode.BUNDLE_UNKNOWN,
-    8: ErrorCode.INTERNAL_PROCESS_ENDED,
-}
-_RETRY_PAUSES_SECONDS = (0.0, 0.2, 1.0)
 _log = logging.getLogger("cohortium.fleet")
-RequestT = TypeVar("RequestT")
-ResponseT = TypeVar("ResponseT")
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A site's answer, its bytes as the site's handler made them."""
-
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why there is no answer from a site."""
-
-    code: ErrorCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,28 +49,6 @@ class FleetSettings:
     ca_path: Path
     secret_path: Path
     wake_dir: Path
-
-
-@dataclass(slots=True)
-class _Pending:
-    """What one exchange still waits for."""
-
-    node_of: dict[str, int]  # message id -> node id
-    outcomes: dict[int, Reply | Failure] = field(default_factory=dict)
-
-    def close(self, message_id: str, outcome: Reply | Failure) -> None:
-        node_id = self.node_of.pop(message_id, None)
-        if node_id is not None:
-            self.outcomes[node_id] = outcome
-
-    def fail_all(self, code: ErrorCode) -> None:
-        for message_id in list(self.node_of):
-            self.close(message_id, Failure(code))
-
-    def fail_node(self, node_id: int, code: ErrorCode) -> None:
-        for message_id, each in list(self.node_of.items()):
-            if each == node_id:
-                self.close(message_id, Failure(code))
 
 
 class Fleet:
@@ -152,7 +85,7 @@ class Fleet:
                 )
                 if got.HasField("task") and got.token:
                     self._token.token = got.token
-                    self._call(self._client.PullTaskInput, PullTaskInputRequest())
+                    call(self._client.PullTaskInput, PullTaskInputRequest())
                     if int(got.task.run_id) == run_id:
                         self._begin(run_id)
                         return
@@ -200,9 +133,7 @@ class Fleet:
     def _close_task(self, *, is_ok: bool) -> None:
         status = SubStatus.COMPLETED if is_ok else SubStatus.FAILED
         try:
-            self._call(
-                self._client.PushTaskOutput, PushTaskOutputRequest(sub_status=status, details="")
-            )
+            call(self._client.PushTaskOutput, PushTaskOutputRequest(sub_status=status, details=""))
         except httpx.HTTPError:
             _log.warning("fleet.finish_failed")
 
@@ -221,7 +152,7 @@ class Fleet:
             TransportError: the SuperLink is away or no run is held.
         """
         try:
-            nodes = self._call(self._client.GetNodes, GetNodesRequest()).nodes
+            nodes = call(self._client.GetNodes, GetNodesRequest()).nodes
         except httpx.HTTPError as error:
             raise self._lost(error) from error
         return frozenset(int(node.node_id) for node in nodes)
@@ -237,7 +168,8 @@ class Fleet:
 
         Args:
             requests: node id -> body. Nodes that are not named are not disturbed.
-            timeout_seconds: after which a missing answer is a failure.
+            timeout_seconds: after which a missing answer is a failure; a request or an answer of
+                more than one piece has one second more for each megabyte.
             stop: asked at least once a second; True ends the wait.
 
         Returns:
@@ -250,145 +182,29 @@ class Fleet:
         if not requests:
             return {}
         self._wake.drain()
+        exchange = Exchange(self._client, self._run_id, timeout_seconds)
         try:
-            pending = self._push(requests, timeout_seconds)
-            until = time.monotonic() + timeout_seconds
-            while pending.node_of:
-                left = until - time.monotonic()
-                if left <= 0:
-                    pending.fail_all(ErrorCode.TRANSPORT_TIMEOUT)
-                    break
-                if stop():
-                    pending.fail_all(ErrorCode.ATTEMPT_VOID)
+            exchange.push(requests)
+            notify(self._settings.wake_dir / GATEWAY_SOCKET, "requests")
+            is_more = False
+            while True:
+                exchange.fail_late()
+                if not exchange.is_over and stop():
+                    exchange.fail_all(ErrorCode.ATTEMPT_VOID)
+                if exchange.is_over:
                     break
                 if self._task_over.is_set():
                     raise self._lost(None)
-                words = self._wake.wait(min(left, _LOOK_SECONDS))
-                self._pull(pending)
+                seconds = min(exchange.left_seconds(), _LOOK_SECONDS)
+                words = self._wake.wait(0.0 if is_more else seconds)
+                is_more = exchange.look()
                 for word in words:
                     if word.startswith(NODE_GONE) and word[len(NODE_GONE) :].isdigit():
                         node_id = int(word[len(NODE_GONE) :])
-                        pending.fail_node(node_id, ErrorCode.ATTEMPT_SITE_LEFT)
+                        exchange.fail_node(node_id, ErrorCode.ATTEMPT_SITE_LEFT)
         except httpx.HTTPError as error:
             raise self._lost(error) from error
-        return pending.outcomes
-
-    def _push(self, requests: Mapping[int, bytes], timeout_seconds: float) -> _Pending:
-        messages: list[ProtoMessage] = []
-        trees: list[ObjectTree] = []
-        contents: dict[str, bytes] = {}
-        node_of: dict[str, int] = {}
-        for node_id, body in requests.items():
-            message = make_message(
-                metadata=Metadata(
-                    run_id=self._run_id,
-                    message_id="",
-                    src_node_id=SUPERLINK_NODE_ID,
-                    dst_node_id=node_id,
-                    reply_to_message_id="",
-                    group_id="",
-                    created_at=time.time(),
-                    ttl=timeout_seconds + _TTL_MARGIN_SECONDS,
-                    message_type=_MESSAGE_TYPE,
-                ),
-                content=RecordDict({RECORD: ConfigRecord({FIELD: body})}),
-            )
-            message_id = message.object_id
-            contents.update(
-                {key: each.deflate() for key, each in get_all_nested_objects(message).items()}
-            )
-            message.metadata.__dict__["_message_id"] = message_id
-            node_of[message_id] = node_id
-            trees.append(get_object_tree(message))
-            messages.append(message_to_proto(remove_content_from_message(message)))
-        pushed = self._call(
-            self._client.PushMessages,
-            PushAppMessagesRequest(messages_list=messages, message_object_trees=trees),
-        )
-        node = Node(node_id=SUPERLINK_NODE_ID)
-        for object_id in pushed.objects_to_push:
-            self._call(
-                self._client.PushObject,
-                PushObjectRequest(
-                    node=node,
-                    run_id=self._run_id,
-                    object_id=object_id,
-                    object_content=contents[object_id],
-                    session_id=pushed.session_id,
-                ),
-            )
-        notify(self._settings.wake_dir / GATEWAY_SOCKET, "requests")
-        pending = _Pending(node_of)
-        for message_id, accepted in zip(list(node_of), pushed.message_ids, strict=True):
-            if accepted != message_id:
-                pending.close(message_id, Failure(ErrorCode.NODE_UNKNOWN))
-        return pending
-
-    def _pull(self, pending: _Pending) -> None:
-        if not pending.node_of:
-            return
-        pulled = self._call(
-            self._client.PullMessages, PullAppMessagesRequest(message_ids=list(pending.node_of))
-        )
-        for envelope, tree in zip(pulled.messages_list, pulled.message_object_trees, strict=True):
-            asked = envelope.metadata.reply_to_message_id
-            if envelope.HasField("error"):
-                code = _FAILURES.get(envelope.error.code, ErrorCode.INTERNAL_UNEXPECTED)
-                pending.close(asked, Failure(code))
-            else:
-                pending.close(asked, self._pull_reply(tree))
-
-    def _pull_reply(self, tree: ObjectTree) -> Reply | Failure:
-        contents: dict[str, bytes] = {}
-        for object_id in object_ids(tree):
-            content = self._pull_object(object_id)
-            if content is None:
-                return Failure(ErrorCode.NODE_REPLY_INVALID)
-            contents[object_id] = content
-        self._call(
-            self._client.ConfirmMessageReceived,
-            ConfirmMessageReceivedRequest(
-                node=Node(node_id=SUPERLINK_NODE_ID),
-                run_id=self._run_id,
-                message_object_id=tree.object_id,
-            ),
-        )
-        try:
-            message = inflate_object_from_contents(tree.object_id, contents)
-            body = message.content[RECORD][FIELD] if isinstance(message, Message) else None
-        except (KeyError, ValueError, TypeError, IndexError, DecodeError):
-            body = None
-        return Reply(body) if isinstance(body, bytes) else Failure(ErrorCode.NODE_REPLY_INVALID)
-
-    def _pull_object(self, object_id: str) -> bytes | None:
-        """Pull one object; a look that was not asked for may come before its last object."""
-        until = time.monotonic() + _OBJECT_WAIT_SECONDS
-        pause = threading.Event()
-        while time.monotonic() < until:
-            got = self._call(
-                self._client.PullObject,
-                PullObjectRequest(
-                    node=Node(node_id=SUPERLINK_NODE_ID),
-                    run_id=self._run_id,
-                    object_id=object_id,
-                ),
-            )
-            if not got.object_found:
-                return None
-            if got.object_available:
-                content: bytes = got.object_content
-                return content
-            pause.wait(0.02)
-        return None
-
-    def _call(self, method: Callable[[RequestT], ResponseT], request: RequestT) -> ResponseT:
-        """Call the SuperLink; a connection it closed while idle is opened again."""
-        for pause_seconds in _RETRY_PAUSES_SECONDS:
-            try:
-                return method(request)
-            except httpx.TransportError:
-                threading.Event().wait(pause_seconds)
-        return method(request)
+        return exchange.outcomes
 
     def _lost(self, error: httpx.HTTPError | None) -> TransportError:
         self._task_over.set()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx
-from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -42,11 +41,3 @@ def runtime_client(address: str, ca_path: Path, token: TaskToken) -> RuntimeHttp
         interceptors=[RuntimeVersionHttpInterceptor("flwr-serverapp"), token],
         retry_invoker=None,
     )
-
-
-def object_ids(tree: ObjectTree) -> list[str]:
-    """Return the ids of a tree's objects, children first."""
-    found: list[str] = []
-    for child in tree.children:
-        found += object_ids(child)
-    return [*found, tree.object_id]

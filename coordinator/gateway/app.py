@@ -38,6 +38,7 @@ from coordinator.gateway.rules import (
     Headers,
     Received,
     SitePin,
+    check_size,
     forwarded,
     is_own_node,
 )
@@ -62,7 +63,7 @@ FLEET_SOCKET = "fleet.sock"
 
 _HOLD_SECONDS = 20.0  # the SuperNode's own client gives up at 30
 _LOOK_SECONDS = 2.0  # between two looks of a held pull that nobody woke
-_OBJECT_LOOK_SECONDS = 0.02
+_OBJECT_LOOK_SECONDS = (0.02, 0.25)  # between two looks for an object, at first and at most
 _PINS_SECONDS = 1.0
 _SIGN_OFF_SECONDS = 4.0  # a site without any connection for so long is signed off
 _SUPERLINK_KEEPALIVE_SECONDS = 4.0  # the SuperLink closes an idle connection after 5
@@ -255,6 +256,8 @@ class _Gateway:
             return await self._pull_object(body, headers)
         if path == ACTIVATE:
             return await self._activate(node, body, headers)
+        if path == PUSH_MESSAGES:
+            check_size(PushMessagesRequest.FromString(body))
         status, content = await self._post(path, body, headers)
         if status == 200:
             self._note(node, path, body, content)
@@ -291,6 +294,7 @@ class _Gateway:
     async def _pull_object(self, body: bytes, headers: Headers) -> tuple[int, bytes]:
         """Hold the pull of an object that the runner is still handing over."""
         until = time.monotonic() + _HOLD_SECONDS
+        seconds, longest = _OBJECT_LOOK_SECONDS
         while True:
             status, content = await self._post(PULL_OBJECT, body, headers)
             if status != 200 or time.monotonic() >= until:
@@ -298,7 +302,8 @@ class _Gateway:
             answer = PullObjectResponse.FromString(content)
             if answer.object_available or not answer.object_found:
                 return status, content
-            await asyncio.sleep(_OBJECT_LOOK_SECONDS)
+            await asyncio.sleep(seconds)
+            seconds = min(longest, 1.5 * seconds)
 
     async def _activate(self, node: _Node, body: bytes, headers: Headers) -> tuple[int, bytes]:
         """Sign a node on; one that Flower believes online has crashed and is signed off first.

@@ -9,6 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import serialization
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+from flwr.proto.message_pb2 import ObjectTree
+
+from schemas.errors import ErrorCode, TransportError
+from schemas.limits import MAX_OBJECT_BYTES, MAX_TREE_OBJECTS
 
 Headers = list[tuple[bytes, bytes]]
 FLEET_PREFIX = "/v1/fleet/"
@@ -34,7 +39,7 @@ MAX_BODY_BYTES: Mapping[str, int] = {
     PULL_MESSAGES: 4 * _KIB,
     PULL_OBJECT: 4 * _KIB,
     PUSH_MESSAGES: 64 * _KIB,
-    PUSH_OBJECT: 96 * _MIB,  # 20 million parameters at 4 bytes, and a header
+    PUSH_OBJECT: MAX_OBJECT_BYTES,
     **dict.fromkeys(DOCUMENT_CALLS, 4 * _MIB),
 }
 _NODE_KEY_HEADER = b"flwr-public-key"
@@ -88,3 +93,21 @@ def is_own_node(pin: SitePin, headers: Headers) -> bool:
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     return hmac.compare_digest(der.hex(), pin.node_public_key)
+
+
+def check_size(push: PushMessagesRequest) -> None:
+    """Refuse an answer of more objects than the longest one needs, before the SuperLink keeps it.
+
+    With the length of one object this bounds what a site can make the coordinator hold.
+
+    Raises:
+        TransportError: TRANSPORT_TOO_LARGE.
+    """
+    if sum(map(_count, push.message_object_trees)) > MAX_TREE_OBJECTS:
+        raise TransportError(
+            ErrorCode.TRANSPORT_TOO_LARGE, "An answer has more parts than the longest one needs."
+        )
+
+
+def _count(tree: ObjectTree) -> int:
+    return 1 + sum(map(_count, tree.children))

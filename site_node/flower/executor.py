@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
-from flwr.app import ConfigRecord, Error, Message, RecordDict
-from flwr.app.message import make_message, remove_content_from_message
+from flwr.app import Error, Message, RecordDict
+from flwr.app.message import make_message
 from flwr.app.metadata import Metadata
 from flwr.common.constant import SubStatus
 from flwr.common.serde import message_from_proto, message_to_proto
@@ -37,19 +37,15 @@ from flwr.proto.runtime_pb2 import (
     PullTaskInputRequest,
     PushAppMessagesRequest,
     PushTaskOutputRequest,
-    SendTaskHeartbeatRequest,
 )
 from flwr.supercore.constant import TaskType
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.runtime import RuntimeHttpClient
 
-from schemas.errors import CohortiumError, ErrorCode
-from site_node.flower.runtime import OpenTask, TaskToken, runtime_client
+from schemas.errors import CohortiumError, ErrorCode, ProtocolError
+from site_node.flower.pieces import Arrival, BodyObjects, Parcel, object_ids, parcel
+from site_node.flower.runtime import Heartbeat, OpenTask, TaskToken, runtime_client
 from site_node.gateway.wake import WakeListener, notify
 
-RECORD = "cohortium"
-FIELD = "body"
 EXECUTOR_SOCKET = "executor.sock"
 GATEWAY_SOCKET = "gateway.sock"
 DEADLINE_EXIT_CODE = 75
@@ -57,8 +53,8 @@ NOT_RELEASED = 6  # Flower's MOD_FAILED_PRECONDITION: the answer did not pass th
 
 _IDLE_POLL_SECONDS = 1.0  # only a safety net: the gateway wakes us
 _UNREACHABLE_PAUSE_SECONDS = 0.5
-_HEARTBEAT_SECONDS = 15.0  # a task is given up after 60 s without one
-_OBJECT_WAIT_SECONDS = 30.0
+_OBJECT_LOOK_SECONDS = (0.02, 0.25)  # between two looks for an object, at first and at most
+_HEAD_START_OBJECTS = 6  # more than a short answer has; the SuperNode sleeps if it catches up
 _RETRY_PAUSES_SECONDS = (0.0, 0.2, 1.0)
 _log = logging.getLogger("cohortium.executor")
 RequestT = TypeVar("RequestT")
@@ -88,7 +84,7 @@ class ExecutorSettings:
 
     ``allowed_bundles`` is asked for every task, so that an approval or a stop counts at once.
     A handler that runs longer than ``deadline_seconds`` ends the process; started again, it
-    answers the message with a refusal.
+    answers the message with a refusal. No message may take longer than that to arrive either.
     """
 
     runtime_address: str
@@ -105,31 +101,13 @@ Register = Callable[[OutgoingReply, list[OutgoingObject]], None]
 Refuse = Callable[[ErrorCode], OutgoingReply]
 
 
-class _Watchdog:
-    """Keep a long task alive at the SuperNode, and end the process at its deadline."""
+class _NotWhole(Exception):
+    """A message's objects did not all arrive in its time."""
 
-    def __init__(self, client: RuntimeHttpClient, deadline_seconds: float) -> None:
-        self._client = client
-        self._deadline = time.monotonic() + deadline_seconds
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
 
-    def _run(self) -> None:
-        while True:
-            left = self._deadline - time.monotonic()
-            if left <= 0:
-                _log.error("executor.deadline")
-                os._exit(DEADLINE_EXIT_CODE)
-            if self._done.wait(min(_HEARTBEAT_SECONDS, left)):
-                return
-            try:
-                self._client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
-            except httpx.HTTPError:
-                _log.warning("executor.heartbeat_failed")
-
-    def stop(self) -> None:
-        self._done.set()
+def _end_process() -> None:
+    _log.error("executor.deadline")
+    os._exit(DEADLINE_EXIT_CODE)
 
 
 def run_executor(
@@ -199,36 +177,60 @@ class _Worker:
         metadata = message_from_proto(pulled.messages_list[0]).metadata
         self.open_task.save(acquired.token, metadata)
         tree = pulled.message_object_trees[0]
-        contents = {each: self._pull_object(task.run.run_id, each) for each in _ids(tree)}
-        self._call(
-            self.client.ConfirmMessageReceived,
-            ConfirmMessageReceivedRequest(run_id=task.run.run_id, message_object_id=tree.object_id),
-        )
-        watchdog = _Watchdog(self.client, self.settings.deadline_seconds)
-        try:
-            reply = self._answer(bundle, tree.object_id, contents)
-        finally:
-            watchdog.stop()
-        self._send(reply, metadata)
+        seconds = min(metadata.ttl, self.settings.deadline_seconds)
+        with Heartbeat(self.client):
+            until = time.monotonic() + seconds
+            try:
+                # Nested, so that the request is let go of before its answer is sent.
+                reply = self._answer(bundle, self._receive(task.run.run_id, tree, until))
+            except _NotWhole:
+                _log.warning("executor.message_not_whole")
+                self._withdraw(task.run.run_id, tree.object_id)
+                return True
+            self._send(reply, metadata)
         return True
 
-    def _answer(self, bundle: str, root: str, contents: dict[str, bytes]) -> OutgoingReply | None:
+    def _receive(self, run_id: int, tree: ObjectTree, until: float) -> bytes | ErrorCode:
+        """Pull a message's body, or say why it is none; the SuperNode then forgets it."""
+        came: bytes | ErrorCode
+        try:
+            arrival = Arrival(tree)
+            while (wanted := arrival.next_id) is not None:
+                arrival.put(self._pull_object(run_id, wanted, until))
+            came = arrival.body
+        except ProtocolError as error:
+            came = error.code
+            # The rest may still be on its way, and a SuperNode told to forget a message it has
+            # not got whole takes it for lost, and with it the answer.
+            for each in object_ids(tree):
+                self._pull_object(run_id, each, until)
+        self._call(
+            self.client.ConfirmMessageReceived,
+            ConfirmMessageReceivedRequest(run_id=run_id, message_object_id=tree.object_id),
+        )
+        return came
+
+    def _answer(self, bundle: str, came: bytes | ErrorCode) -> OutgoingReply | None:
         """Check the bundle, then ask the handler. The only place that catches everything."""
         if bundle not in self.settings.allowed_bundles():
             _log.warning("executor.bundle_refused")
             return self._refusal(ErrorCode.BUNDLE_UNKNOWN)
+        if isinstance(came, ErrorCode):
+            _log.warning("executor.refused code=%s", came)
+            return self._refusal(came)
+        deadline = threading.Timer(self.settings.deadline_seconds, _end_process)
+        deadline.daemon = True
+        deadline.start()
         try:
-            message = inflate_object_from_contents(root, contents)
-            body = message.content[RECORD][FIELD] if isinstance(message, Message) else None
-            if not isinstance(body, bytes):
-                return self._refusal(ErrorCode.MESSAGE_MALFORMED)
-            return self.handle(body)
+            return self.handle(came)
         except CohortiumError as error:
             _log.warning("executor.refused code=%s", error.code)
             return self._refusal(error.code)
         except Exception as error:  # noqa: BLE001 - the process edge: only a code may leave
             _log.error("executor.unexpected kind=%s", type(error).__name__)
             return self._refusal(ErrorCode.INTERNAL_UNEXPECTED)
+        finally:
+            deadline.cancel()
 
     def _refusal(self, code: ErrorCode) -> OutgoingReply | None:
         """Make the answer that holds a code; None if even that may not leave."""
@@ -238,10 +240,10 @@ class _Worker:
             _log.error("executor.refusal_not_released code=%s", error.code)
             return None
 
-    def _pull_object(self, run_id: int, object_id: str) -> bytes:
+    def _pull_object(self, run_id: int, object_id: str, until: float) -> bytes:
         """Pull one object; it may still be on its way into the SuperNode."""
-        until = time.monotonic() + _OBJECT_WAIT_SECONDS
         pause = threading.Event()
+        seconds, longest = _OBJECT_LOOK_SECONDS
         while True:
             answer = self._call(
                 self.client.PullObject, PullObjectRequest(run_id=run_id, object_id=object_id)
@@ -250,48 +252,47 @@ class _Worker:
                 content: bytes = answer.object_content
                 return content
             if not answer.object_found or time.monotonic() > until:
-                raise httpx.ReadTimeout("object")
-            pause.wait(0.02)
+                raise _NotWhole
+            pause.wait(seconds)
+            seconds = min(longest, 1.5 * seconds)
 
     def _send(self, reply: OutgoingReply | None, metadata: Metadata) -> None:
         """Register and push the answer, or a bare error code if it may not leave."""
         request = make_message(metadata, content=RecordDict())
-        answer = Message(Error(code=NOT_RELEASED), reply_to=request)
+        answer: Parcel | None = None
         if reply is not None:
-            released = Message(
-                RecordDict({RECORD: ConfigRecord({FIELD: reply.body})}), reply_to=request
-            )
-            objects = [
-                OutgoingObject(key, key, len(each)) for key, each in _contents(released).items()
-            ]
+            answered = Message(RecordDict(), reply_to=request).metadata
+            made = parcel(answered, BodyObjects(reply.body))
+            objects = [OutgoingObject(key, key, size) for key, size in made.sizes.items()]
             try:
                 self.register(reply, objects)
-                answer = released
+                answer = made
             except CohortiumError as error:
                 _log.error("executor.not_released code=%s", error.code)
-        self._push_objects(answer)
+        self._push(answer or _error_parcel(request), metadata)
         self._finish(is_answered=True)
         notify(self.settings.wake_dir / GATEWAY_SOCKET, metadata.message_id)
 
-    def _push_objects(self, answer: Message) -> None:
-        contents = _contents(answer)
-        answer.metadata.__dict__["_message_id"] = answer.object_id
+    def _push(self, answer: Parcel, metadata: Metadata) -> None:
+        """Push an answer, one object at a time in memory."""
+        self.open_task.save(self.token.token, metadata, answer.tree.object_id)
         pushed = self._call(
             self.client.PushMessages,
             PushAppMessagesRequest(
-                messages_list=[message_to_proto(remove_content_from_message(answer))],
-                message_object_trees=[get_object_tree(answer)],
+                messages_list=[answer.envelope], message_object_trees=[answer.tree]
             ),
         )
-        node = Node(node_id=answer.metadata.src_node_id)
-        for object_id in pushed.objects_to_push:
+        node = Node(node_id=metadata.dst_node_id)
+        for index, object_id in enumerate(pushed.objects_to_push):
+            if index == _HEAD_START_OBJECTS:  # the SuperNode may begin while the rest follows
+                notify(self.settings.wake_dir / GATEWAY_SOCKET, metadata.message_id)
             self._call(
                 self.client.PushObject,
                 PushObjectRequest(
                     node=node,
-                    run_id=answer.metadata.run_id,
+                    run_id=metadata.run_id,
                     object_id=object_id,
-                    object_content=contents[object_id],
+                    object_content=answer.content(object_id),
                     session_id=pushed.session_id,
                 ),
             )
@@ -313,22 +314,38 @@ class _Worker:
     def recover(self) -> None:
         """Refuse the message that was in hand when the last process ended.
 
-        Without this the SuperNode, which serves one message at a time, would wait 60 s.
+        Without this the SuperNode, which serves one message at a time, would wait 60 s; and for
+        ever, if it has begun to send an answer whose last pieces never came.
         """
         saved = self.open_task.load()
         if saved is None:
             return
-        self.token.token, metadata = saved
+        self.token.token = saved.token
         _log.warning("executor.recovering")
         try:
-            metadata = metadata or self._forgotten_message()
+            metadata = saved.metadata or self._forgotten_message()
             if metadata is None:
                 self._finish(is_answered=False)
+            elif saved.answer_id:
+                self._withdraw(metadata.run_id, saved.answer_id)
             else:
                 self._send(self._refusal(ErrorCode.INTERNAL_PROCESS_ENDED), metadata)
         except httpx.HTTPStatusError:
             _log.warning("executor.recovery_failed")  # the token ended; nothing to refuse
             self.open_task.clear()
+
+    def _withdraw(self, run_id: int, root: str) -> None:
+        """Let the SuperNode drop a message, or an answer, that will never be whole.
+
+        It then gives up taking or sending it; one that had not begun to send ends, and is started
+        anew. An answer instead would be taken for one to the next message; and the task is left to
+        expire, because only then does Flower itself answer for an answer that never came.
+        """
+        self._call(
+            self.client.ConfirmMessageReceived,
+            ConfirmMessageReceivedRequest(run_id=run_id, message_object_id=root),
+        )
+        self.open_task.clear()
 
     def _forgotten_message(self) -> Metadata | None:
         """Return the metadata of a message whose task was taken but never pulled."""
@@ -338,14 +355,15 @@ class _Worker:
         return message_from_proto(pulled.messages_list[0]).metadata
 
 
-def _contents(message: Message) -> dict[str, bytes]:
-    """Return the bytes of every object of a message by id, as they will be on the wire."""
-    return {key: each.deflate() for key, each in get_all_nested_objects(message).items()}
-
-
-def _ids(tree: ObjectTree) -> list[str]:
-    """Return the ids of a tree's objects, children first."""
-    found: list[str] = []
-    for child in tree.children:
-        found += _ids(child)
-    return [*found, tree.object_id]
+def _error_parcel(request: Message) -> Parcel:
+    """Make the answer that holds Flower's own code for an answer kept back."""
+    message = Message(Error(code=NOT_RELEASED), reply_to=request)
+    content = message.deflate()
+    root = hashlib.sha256(content).hexdigest()
+    message.metadata.__dict__["_message_id"] = root
+    return Parcel(
+        envelope=message_to_proto(message),
+        tree=ObjectTree(object_id=root),
+        sizes={root: len(content)},
+        content=lambda _each: content,
+    )

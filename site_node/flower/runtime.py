@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 from flwr.app.metadata import Metadata
+from flwr.proto.runtime_pb2 import SendTaskHeartbeatRequest
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -17,6 +21,8 @@ from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.runtime import RuntimeHttpClient
 
 _ACQUIRE_METHOD = "/flwr.proto.Runtime/AcquireTask"
+_HEARTBEAT_SECONDS = 15.0  # a task is given up after 60 s without one
+_log = logging.getLogger("cohortium.executor")
 
 
 class TaskToken:
@@ -46,6 +52,39 @@ def runtime_client(address: str, ca_path: Path, token: TaskToken) -> RuntimeHttp
     )
 
 
+class Heartbeat:
+    """Keep a task alive at the SuperNode from the pull of its message to the answer's last piece.
+
+    Without it a long body would outlast the 60 s after which the SuperNode gives a task up.
+    """
+
+    def __init__(self, client: RuntimeHttpClient) -> None:
+        self._client = client
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_outcome: object) -> None:
+        self._done.set()
+
+    def _run(self) -> None:
+        while not self._done.wait(_HEARTBEAT_SECONDS):
+            try:
+                self._client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+            except httpx.HTTPError:
+                _log.warning("executor.heartbeat_failed")
+
+
+class SavedTask(NamedTuple):
+    """A task as it was left: its token, its message once pulled, its answer once begun."""
+
+    token: str
+    metadata: Metadata | None
+    answer_id: str
+
+
 class OpenTask:
     """The task in hand, on disk too, so that a restarted executor can refuse its message."""
 
@@ -53,7 +92,7 @@ class OpenTask:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "task.json"
 
-    def save(self, token: str, metadata: Metadata | None) -> None:
+    def save(self, token: str, metadata: Metadata | None, answer_id: str = "") -> None:
         fields = None
         if metadata is not None:
             fields = {
@@ -67,19 +106,20 @@ class OpenTask:
                 "ttl": metadata.ttl,
                 "message_type": metadata.message_type,
             }
-        raw = json.dumps({"token": token, "metadata": fields}).encode("utf-8")
+        saved = {"token": token, "metadata": fields, "answer_id": answer_id}
         draft = self._path.with_suffix(".tmp")
         draft.unlink(missing_ok=True)
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as out:
-            out.write(raw)
+            out.write(json.dumps(saved).encode("utf-8"))
         os.replace(draft, self._path)
 
-    def load(self) -> tuple[str, Metadata | None] | None:
+    def load(self) -> SavedTask | None:
         try:
             saved = json.loads(self._path.read_bytes())
             fields = saved["metadata"]
-            return str(saved["token"]), None if fields is None else Metadata(**fields)
+            metadata = None if fields is None else Metadata(**fields)
+            return SavedTask(str(saved["token"]), metadata, str(saved["answer_id"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

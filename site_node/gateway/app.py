@@ -21,7 +21,7 @@ from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PushObjectRequ
 from flwr.proto.node_pb2 import Node
 
 from schemas.errors import CohortiumError, ErrorCode, TransportError
-from schemas.limits import MAX_FRAME_BYTES
+from schemas.limits import MAX_FRAME_BYTES, MAX_OBJECT_BYTES
 from site_node.gateway import fleet
 from site_node.gateway.envelope import CheckedPush, ErrorPush, checked_object, checked_push
 from site_node.gateway.server import (
@@ -42,7 +42,6 @@ DOCUMENTS_PUSH = "/v1/documents/push"
 GATEWAY_SOCKET = "gateway.sock"
 EXECUTOR_SOCKET = "executor.sock"
 
-_MAX_BODY_BYTES = 96 * 1024 * 1024  # 20 million parameters at 4 bytes, and a header
 _UPSTREAM_TIMEOUT_SECONDS = 28.0  # below the SuperNode's own 30 s, above the coordinator's 20 s
 _ANSWER_HOLD_SECONDS = 20.0
 _log = logging.getLogger("cohortium.gateway")
@@ -153,6 +152,7 @@ class GatewayClient:
                 is larger than any message.
             httpx.HTTPError: the coordinator could not be reached.
         """
+        longest = fleet.MAX_ANSWER_BYTES if path in fleet.FLEET_PATHS else MAX_FRAME_BYTES
         at = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._record(Sent(path, len(body), object_id, at))
         if self._tap is not None:
@@ -165,7 +165,7 @@ class GatewayClient:
             answer = bytearray()
             async for part in response.aiter_raw():  # nothing is inflated for the coordinator
                 answer += part
-                if len(answer) > MAX_FRAME_BYTES:
+                if len(answer) > longest:
                     raise TransportError(
                         ErrorCode.TRANSPORT_TOO_LARGE, "The coordinator's answer is too large."
                     )
@@ -210,7 +210,7 @@ class _Gateway:
         if scope["type"] != "http":
             return
         try:
-            body = await read_body(receive, max_bytes=_MAX_BODY_BYTES)
+            body = await read_body(receive, max_bytes=MAX_OBJECT_BYTES)
             path = str(scope["path"])
             if body is None or scope["method"] != "POST" or path not in fleet.FLEET_PATHS:
                 _log.warning("gateway.path_refused")
@@ -243,7 +243,10 @@ class _Gateway:
         fixed = fleet.checked_fixed(path, body, self._settings.node_public_key_pem)
         if path == fleet.CONFIRM:
             return await self._confirm(fixed, headers)
-        return await self._client.post(path, fixed, headers)
+        answer = await self._client.post(path, fixed, headers)
+        if path == fleet.PULL_MESSAGES and answer[0] == 200:
+            fleet.check_messages(answer[1])
+        return answer
 
     async def _send_envelope(
         self, push: CheckedPush, headers: list[tuple[bytes, bytes]]

@@ -18,11 +18,11 @@ from flwr.proto.message_pb2 import Message, Metadata, ObjectTree, PushObjectRequ
 from flwr.proto.node_pb2 import Node
 from flwr.proto.recorddict_pb2 import RecordDict
 
+from schemas.limits import MAX_TREE_OBJECTS
 from site_node.gateway.fleet import denied, is_id, parse
 
 REFUSED_BY_GATEWAY = 6  # Flower's MOD_FAILED_PRECONDITION
 _ERROR_CODES = frozenset(range(9))  # Flower 1.41 knows 0 to 8
-_MAX_TREE_OBJECTS = 64
 _MESSAGE_TYPE = "query"
 
 
@@ -74,7 +74,7 @@ def checked_push(body: bytes, is_listed: Callable[[str], bool]) -> CheckedPush |
         return _error_push(request.node.node_id, metadata, code)
     tree = request.message_object_trees[0]
     object_ids = tuple(_walk(tree))
-    if metadata.message_id != tree.object_id or len(object_ids) > _MAX_TREE_OBJECTS:
+    if metadata.message_id != tree.object_id or len(object_ids) > MAX_TREE_OBJECTS:
         raise denied("An answer's envelope does not fit its objects.")
     if message.content.ByteSize() or not all(is_listed(each) for each in object_ids):
         return _error_push(request.node.node_id, metadata, REFUSED_BY_GATEWAY)

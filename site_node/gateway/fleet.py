@@ -15,9 +15,10 @@ from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     DeactivateNodeRequest,
     PullMessagesRequest,
+    PullMessagesResponse,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PullObjectRequest
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest
 from flwr.proto.run_pb2 import GetRunRequest
 from google.protobuf.descriptor import (  # type: ignore[import-untyped,unused-ignore]
     FieldDescriptor,
@@ -27,7 +28,8 @@ from google.protobuf.message import (  # type: ignore[import-untyped,unused-igno
     Message,
 )
 
-from schemas.errors import ErrorCode, PolicyDenied
+from schemas.errors import ErrorCode, PolicyDenied, TransportError
+from schemas.limits import MAX_OBJECT_BYTES, MAX_TREE_OBJECTS
 
 PULL_MESSAGES = "/v1/fleet/pull-messages"
 PUSH_MESSAGES = "/v1/fleet/push-messages"
@@ -45,6 +47,7 @@ FIXED_REQUESTS: Mapping[str, type[Message]] = {
 }
 FLEET_PATHS = frozenset(FIXED_REQUESTS) | {PUSH_MESSAGES, PUSH_OBJECT}
 
+MAX_ANSWER_BYTES = MAX_OBJECT_BYTES  # the longest answer to a Fleet request is one object
 MAX_FIXED_BYTES = 2048  # an activation with a PEM key is 250 bytes
 _ID_TEXT = re.compile(r"[0-9a-f-]{0,64}")  # an object id, a bundle hash or a session id
 _PUBLIC_KEY_FIELD = "public_key"
@@ -102,6 +105,31 @@ def checked_fixed(path: str, body: bytes, node_public_key: bytes) -> bytes:
     _check_fields(message, node_public_key)
     checked: bytes = message.SerializeToString(deterministic=True)
     return checked
+
+
+def check_messages(body: bytes) -> None:
+    """Refuse a message of more objects than the longest one needs, before any is pulled.
+
+    The SuperNode would pull whatever it is told of and hold it in memory.
+
+    Raises:
+        TransportError: TRANSPORT_TOO_LARGE, or TRANSPORT_RESPONSE_INVALID.
+    """
+    answer = PullMessagesResponse()
+    try:
+        answer.ParseFromString(body)
+    except DecodeError as error:
+        raise TransportError(
+            ErrorCode.TRANSPORT_RESPONSE_INVALID, "The coordinator's answer could not be read."
+        ) from error
+    if sum(map(_count, answer.message_object_trees)) > MAX_TREE_OBJECTS:
+        raise TransportError(
+            ErrorCode.TRANSPORT_TOO_LARGE, "A message has more parts than the longest one needs."
+        )
+
+
+def _count(tree: ObjectTree) -> int:
+    return 1 + sum(map(_count, tree.children))
 
 
 def is_id(text: str) -> bool:

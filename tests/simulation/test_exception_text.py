@@ -6,38 +6,25 @@ import io
 import logging
 
 import pytest
-from flwr.app import ConfigRecord, RecordDict
-from flwr.app.message import make_message
-from flwr.app.metadata import Metadata
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from schemas.errors import DataRejected, ErrorCode, InternalError
 from schemas.wire import Refusal, decode
 from site_node.egress.released import Released
 from site_node.flower.client_app import ClientApp
-from site_node.flower.executor import FIELD, RECORD, OutgoingObject, OutgoingReply, _Worker
+from site_node.flower.executor import OutgoingObject, OutgoingReply, _Worker
 from site_node.logs import configure_logs
 from site_node.training import dp_sgd
 from tests.support.by_hand import Hand
 from tests.support.consortium import BUNDLE
 
 PATIENT = "Kim Minjun 900101-1234567"
-ENVELOPE = Metadata(
-    run_id=1,
-    message_id="",
-    src_node_id=1,
-    dst_node_id=2,
-    reply_to_message_id="",
-    group_id="",
-    created_at=1.0,
-    ttl=60.0,
-    message_type="train",
-)
 NEEDLES = ("Kim", "Minjun", "900101", "1234567")
 
 
 class Settings:
     """What the edge asks of the executor's settings."""
+
+    deadline_seconds = 60.0
 
     @staticmethod
     def allowed_bundles() -> frozenset[str]:
@@ -50,10 +37,8 @@ def edge(consortium):
     app = ClientApp(consortium.sites["site-1"])
     worker = _Worker(Settings(), None, None, None, app.handle, app.register, app.refuse)
 
-    def answer(body: bytes, bundle: str = BUNDLE) -> OutgoingReply | None:
-        message = make_message(ENVELOPE, RecordDict({RECORD: ConfigRecord({FIELD: body})}))
-        contents = {key: each.deflate() for key, each in get_all_nested_objects(message).items()}
-        return worker._answer(bundle, message.object_id, contents)
+    def answer(body: bytes | ErrorCode, bundle: str = BUNDLE) -> OutgoingReply | None:
+        return worker._answer(bundle, body)
 
     consortium.rounds["site-1"] = app._rounds
     return Hand(consortium), answer, app
@@ -151,6 +136,13 @@ def test_another_bundle_is_refused_before_the_message_is_read(edge) -> None:
     reply = answer(b"anything", bundle="ab" * 32)
     assert reply is not None
     assert decode(reply.body, allowed=(Refusal,)).header == Refusal(code="bundle.unknown")
+
+
+def test_pieces_that_made_no_message_are_answered_with_their_code(edge) -> None:
+    _, answer, _ = edge
+    reply = answer(ErrorCode.PIECES_CHANGED)
+    assert reply is not None
+    assert decode(reply.body, allowed=(Refusal,)).header == Refusal(code="message.pieces_changed")
 
 
 def test_nothing_at_all_leaves_if_the_refusal_cannot_be_written(edge, monkeypatch) -> None:

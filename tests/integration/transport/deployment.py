@@ -61,10 +61,15 @@ class Site:
 
 
 class Deployment:
-    """Everything of a small consortium below the protocol."""
+    """Everything of a small consortium below the protocol.
 
-    def __init__(self, root: Path, n_sites: int) -> None:
+    With ``is_measured`` nothing is tapped, and the sites' egress is the product's own gate with
+    its database instead of files a test can read; the executor then answers the benchmark.
+    """
+
+    def __init__(self, root: Path, n_sites: int, *, is_measured: bool = False) -> None:
         self.root = root
+        self.is_measured = is_measured
         self.now = dt.datetime.now(dt.UTC)
         self.home = root / "coordinator"
         self.home.mkdir(parents=True)
@@ -159,7 +164,11 @@ class Deployment:
 
     def start_coordinator_gateway(self) -> None:
         (self.home / "gateway.json").unlink(missing_ok=True)
-        config = {"superlink": f"127.0.0.1:{self.superlink_port}", "port": self.gateway_port}
+        config = {
+            "superlink": f"127.0.0.1:{self.superlink_port}",
+            "port": self.gateway_port,
+            "tap": not self.is_measured,
+        }
         (self.home / "gateway-config.json").write_text(json.dumps(config))
         self.children["gateway"] = self._spawn("coordinator-gateway", self.home)
         wait_for(lambda: _status_port(self.home / "gateway.json") > 0, 30, "the gateway")
@@ -167,7 +176,12 @@ class Deployment:
 
     def start_site_gateway(self, site: Site) -> None:
         (site.home / "gateway.json").unlink(missing_ok=True)
-        config = {"upstream": f"https://127.0.0.1:{self.gateway_port}", "port": site.gateway_port}
+        config = {
+            "upstream": f"https://127.0.0.1:{self.gateway_port}",
+            "port": site.gateway_port,
+            "tap": not self.is_measured,
+            "egress": self.is_measured,
+        }
         (site.home / "gateway-config.json").write_text(json.dumps(config))
         site.children["gateway"] = self._spawn("site-gateway", site.home)
         wait_for(lambda: _status_port(site.home / "gateway.json") > 0, 30, "a site's gateway")
@@ -187,7 +201,11 @@ class Deployment:
         site.children["supernode"] = launch.start_supernode(settings, environment, log)
 
     def start_executor(self, site: Site, deadline_seconds: float = 60.0) -> None:
-        config = {"runtime": f"127.0.0.1:{site.runtime_port}", "deadline": deadline_seconds}
+        config = {
+            "runtime": f"127.0.0.1:{site.runtime_port}",
+            "deadline": deadline_seconds,
+            "egress": self.is_measured,
+        }
         (site.home / "executor-config.json").write_text(json.dumps(config))
         site.children["executor"] = self._spawn("executor", site.home)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import sys
@@ -16,6 +17,44 @@ sys.path.insert(0, str(ROOT))
 def _append(path: Path, line: dict[str, object]) -> None:
     with path.open("a", encoding="utf-8") as out:
         out.write(json.dumps(line) + "\n")
+
+
+def _tap(home: Path, config: dict[str, object]) -> Path | None:
+    return home / "tap.bin" if config["tap"] else None
+
+
+class Egress:
+    """The product's own gate and manifest around a site's database, for the benchmark.
+
+    The tests use plain files instead, which they can read and break.
+    """
+
+    def __init__(self, home: Path) -> None:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        from schemas.signing import public_hex
+        from site_node.db import Database
+        from site_node.egress.gate import Gate, Manifest
+        from site_node.governance.audit import Audit
+
+        path = home / "site.db"
+        identity = Ed25519PrivateKey.from_private_bytes(b"transport test identity, 32 byte")
+        database = Database(path, create=not path.exists())
+        self.manifest = Manifest(database, public_hex(identity))
+        self.gate = Gate(
+            database=database,
+            audit=Audit(database, home.name, identity, home / "witness"),
+            identity=identity,
+            site_id=home.name,
+            is_charged=lambda _charge: False,
+        )
+
+    def release(self, body: bytes) -> object:
+        """Let a body go by the one way that needs no study."""
+        from site_node.governance.inbox import Outgoing
+
+        digest = hashlib.sha256(body).hexdigest()
+        return self.gate.release_document(Outgoing(digest, "approval", "", body))
 
 
 def coordinator_gateway(home: Path) -> None:
@@ -50,7 +89,7 @@ def coordinator_gateway(home: Path) -> None:
         wake_dir=home / "wake",
         listen_port=config.get("port", 0),
         status_file=home / "gateway.json",
-        tap_file=home / "tap.bin",
+        tap_file=_tap(home, config),
     )
     asyncio.run(serve_gateway(settings, pins=pins, documents=documents, record=record))
 
@@ -62,10 +101,17 @@ def site_gateway(home: Path) -> None:
     config = json.loads((home / "gateway-config.json").read_text())
     local = LocalTls(home)
 
+    egress = Egress(home) if config["egress"] else None
+
     def is_listed(object_id: str) -> bool:
+        if egress is not None:
+            return egress.manifest.is_listed(object_id)
         return (home / "manifest" / object_id).exists()
 
     def record(sent: Sent) -> None:
+        if egress is not None:
+            egress.manifest.record(sent.path, sent.n_bytes, sent.object_id)
+            return
         if (home / "audit-broken").exists():
             from schemas.errors import ErrorCode, InternalError
 
@@ -92,13 +138,29 @@ def site_gateway(home: Path) -> None:
         wake_dir=home / "wake",
         listen_port=config.get("port", 0),
         status_file=home / "gateway.json",
-        tap_file=home / "tap.bin",
+        tap_file=_tap(home, config),
     )
     asyncio.run(serve_gateway(settings, is_listed=is_listed, record=record, background=[courier]))
 
 
+def _die_at_piece(number: int) -> None:
+    """End this process in the middle of its next answer."""
+    from site_node.flower.pieces import BodyObjects
+
+    cut, asked = BodyObjects.content, []
+
+    def content(self: BodyObjects, object_id: str) -> bytes:
+        asked.append(object_id)
+        if len(asked) == number:
+            os._exit(9)
+        return cut(self, object_id)
+
+    BodyObjects.content = content  # type: ignore[method-assign]
+
+
 def executor(home: Path) -> None:
     from schemas.errors import ErrorCode, InternalError, PolicyDenied
+    from schemas.limits import PIECE_BYTES
     from site_node.flower.executor import (
         ExecutorSettings,
         OutgoingObject,
@@ -109,9 +171,25 @@ def executor(home: Path) -> None:
 
     config = json.loads((home / "executor-config.json").read_text())
     (home / "manifest").mkdir(exist_ok=True)
+    egress = Egress(home) if config["egress"] else None
+    prepared: list[bytes] = []
+
+    def let_go(body: bytes) -> OutgoingReply:
+        return OutgoingReply(body, egress.release(body) if egress else None)
+
+    def measure(word: bytes, body: bytes) -> OutgoingReply:
+        """Answer the benchmark: what is big goes one way, and its hash the other."""
+        if word == b"prepare":
+            prepared[:] = [os.urandom(int(body.split(b"|")[1]))]
+            body = prepared[0]
+        elif word == b"send":
+            return let_go(prepared[0])
+        return let_go(hashlib.sha256(body).hexdigest().encode("ascii"))
 
     def handle(body: bytes) -> OutgoingReply:
-        word = body.split(b"|", 1)[0]
+        word = body[:64].split(b"|", 1)[0]
+        if egress is not None:
+            return measure(word, body)
         if word == b"raise":
             raise ValueError("PATIENT-CANARY-8812")
         if word == b"explode":
@@ -124,17 +202,25 @@ def executor(home: Path) -> None:
             time.sleep(float(body.split(b"|")[1]))
         if word == b"die":
             os._exit(9)
+        if word == b"die-sending":
+            _die_at_piece(9)
+            return OutgoingReply(os.urandom(12 * PIECE_BYTES))
         return OutgoingReply(b"echo:" + body, reference=word.decode("ascii", "replace"))
 
     def register(reply: OutgoingReply, objects: list[OutgoingObject]) -> None:
         if reply.reference == "unwritable":
             raise InternalError(ErrorCode.AUDIT_UNAVAILABLE, "The audit log cannot be written.")
+        if egress is not None:
+            egress.gate.manifest(reply.reference, objects)  # type: ignore[arg-type]
+            return
         listed = objects[:-1] if reply.reference == "unlisted" else objects
+        if reply.reference == "unlisted-piece":  # all but the second piece
+            listed = [each for each in objects if each is not objects[2]]
         for each in listed:
             (home / "manifest" / each.id).touch()
 
     def refuse(code: ErrorCode) -> OutgoingReply:
-        return OutgoingReply(b"refusal:" + str(code.value).encode())
+        return let_go(b"refusal:" + str(code.value).encode())
 
     settings = ExecutorSettings(
         runtime_address=config["runtime"],

@@ -21,10 +21,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from coordinator import pki
-from coordinator.flower import superlink
+from coordinator.flower import pieces, superlink
 from coordinator.flower.bundle import build_bundle
 from coordinator.flower.fleet import Failure, Fleet, Reply
 from schemas.errors import ErrorCode, TransportError
+from schemas.limits import MAX_OBJECT_BYTES, PIECE_BYTES
+from schemas.pieces import Announcement, piece_count
 from site_node.flower import launch
 from tests.integration.transport.deployment import Deployment, Site, wait_for
 
@@ -74,6 +76,36 @@ def test_a_large_answer_arrives_whole(deployment: Deployment, fleet: Fleet) -> N
     for answer in ask(fleet, deployment.sites, b"big|"):
         assert isinstance(answer, Reply)
         assert len(answer.body) == 300_000
+
+
+def test_a_long_body_travels_in_pieces_both_ways(deployment: Deployment, fleet: Fleet) -> None:
+    site = deployment.sites[0]
+    body = b"echo|" + os.urandom(24_000_000)  # not zeros: equal pieces would travel once
+    n_before = len(site.sent())
+    (answer,) = ask(fleet, [site], body)
+    assert answer == Reply(b"echo:" + body)
+    sent = [each for each in site.sent()[n_before:] if each["path"] == "/v1/fleet/push-object"]
+    assert len(sent) == piece_count(len(body) + 5) + 3  # and head, list, message
+    assert max(each["n"] for each in sent) <= MAX_OBJECT_BYTES
+    assert sum(each["n"] for each in sent) < len(body) + 200_000
+
+
+def test_every_piece_is_listed_before_any_leaves(deployment: Deployment, fleet: Fleet) -> None:
+    site = deployment.sites[0]
+    tap = site.home / "tap.bin"
+    n_before = tap.stat().st_size
+    secret = b"unlisted-piece|" + os.urandom(3 * PIECE_BYTES)
+    assert ask(fleet, [site], secret) == [Failure(ErrorCode.EGRESS_NOT_LISTED)]
+    assert tap.stat().st_size - n_before < 20_000  # not even the listed ones left
+
+
+def test_pieces_that_are_not_the_announced_body_are_refused_by_the_site(
+    deployment: Deployment, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "announce", lambda each: Announcement(len(each), "0" * 64))
+    body = b"echo|" + os.urandom(PIECE_BYTES)
+    refusal = Reply(b"refusal:message.pieces_changed")
+    assert ask(fleet, deployment.sites[:1], body) == [refusal]
 
 
 def test_no_request_is_an_empty_exchange(fleet: Fleet) -> None:
@@ -449,6 +481,25 @@ def test_a_restarted_executor_refuses_what_its_predecessor_held(
     outcomes = fleet.exchange({site.node_id: b"die|"}, timeout_seconds=50, stop=restart_when_dead)
     assert outcomes[site.node_id] == Reply(b"refusal:internal.process_ended")
     assert time.monotonic() - begun < 30
+    assert ask(fleet, [site], b"echo|alive") == [Reply(b"echo:echo|alive")]
+
+
+def test_an_answer_broken_off_does_not_block_the_hospital(
+    deployment: Deployment, fleet: Fleet
+) -> None:
+    site = deployment.sites[0]
+    restarted: list[float] = []
+
+    def restart_when_dead() -> bool:
+        if not restarted and site.children["executor"].poll() is not None:
+            deployment.start_executor(site)
+            restarted.append(time.monotonic())
+        return bool(restarted) and time.monotonic() > restarted[0] + 3
+
+    outcomes = fleet.exchange(
+        {site.node_id: b"die-sending|"}, timeout_seconds=40, stop=restart_when_dead
+    )
+    assert outcomes[site.node_id] == Failure(ErrorCode.ATTEMPT_VOID)
     assert ask(fleet, [site], b"echo|alive") == [Reply(b"echo:echo|alive")]
 
 

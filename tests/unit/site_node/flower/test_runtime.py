@@ -24,18 +24,18 @@ METADATA = Metadata(
 
 
 def test_a_saved_task_is_found_by_the_next_process(tmp_path: Path) -> None:
-    OpenTask(tmp_path / "new").save("token", METADATA)
+    OpenTask(tmp_path / "new").save("token", METADATA, "ef" * 32)
     found = OpenTask(tmp_path / "new").load()
     assert found is not None
-    token, metadata = found
-    assert token == "token"
+    token, metadata, answer_id = found
+    assert (token, answer_id) == ("token", "ef" * 32)
     assert metadata is not None
     assert vars(metadata) == vars(METADATA)
 
 
 def test_a_task_without_its_message_is_found_too(tmp_path: Path) -> None:
     OpenTask(tmp_path).save("token", None)
-    assert OpenTask(tmp_path).load() == ("token", None)
+    assert OpenTask(tmp_path).load() == ("token", None, "")
 
 
 def test_the_token_is_readable_by_nobody_else(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 from schemas.errors import PolicyDenied
+from schemas.limits import MAX_TREE_OBJECTS
 from site_node.gateway.envelope import (
     REFUSED_BY_GATEWAY,
     CheckedPush,
@@ -167,8 +168,10 @@ def test_an_envelope_whose_tree_is_another_messages_is_refused() -> None:
 def test_a_tree_of_many_or_deep_objects_is_refused() -> None:
     request, ids = answer()
     root = request.message_object_trees[0]
-    for _ in range(100):
+    for _ in range(MAX_TREE_OBJECTS - 3):
         root.children.append(ObjectTree(object_id="ef" * 32))
+    assert isinstance(checked(request, ids | {"ef" * 32}), CheckedPush)
+    root.children.append(ObjectTree(object_id="ef" * 32))
     with pytest.raises(PolicyDenied):
         checked(request, ids | {"ef" * 32})
 

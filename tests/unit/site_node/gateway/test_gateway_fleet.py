@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import pytest
 from flwr.proto.fab_pb2 import GetFabRequest
-from flwr.proto.fleet_pb2 import ActivateNodeRequest, PullMessagesRequest
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PullObjectRequest
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    PullMessagesRequest,
+    PullMessagesResponse,
+)
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    ObjectTree,
+    PullObjectRequest,
+)
 from flwr.proto.node_pb2 import Node
 from flwr.proto.run_pb2 import GetRunRequest
 
-from schemas.errors import ErrorCode, PolicyDenied
+from schemas.errors import ErrorCode, PolicyDenied, TransportError
+from schemas.limits import MAX_TREE_OBJECTS
 from site_node.gateway import fleet
 
 KEY = b"-----BEGIN PUBLIC KEY-----\nabc\n-----END PUBLIC KEY-----\n"
@@ -89,3 +98,20 @@ def test_only_the_nodes_identity_and_flowers_version_survive_of_the_headers() ->
         b"content-type": b"application/protobuf",
         b"accept": b"application/protobuf",
     }
+
+
+def test_a_message_of_more_objects_than_any_needs_is_refused() -> None:
+    leaves = [ObjectTree(object_id="cc" * 32)] * (MAX_TREE_OBJECTS - 2)
+    tree = ObjectTree(object_id="aa" * 32, children=[ObjectTree(children=leaves)])
+    fleet.check_messages(b"")
+    fleet.check_messages(PullMessagesResponse(message_object_trees=[tree]).SerializeToString())
+    tree.children.append(leaves[0])
+    with pytest.raises(TransportError) as refused:
+        fleet.check_messages(PullMessagesResponse(message_object_trees=[tree]).SerializeToString())
+    assert refused.value.code is ErrorCode.TRANSPORT_TOO_LARGE
+
+
+def test_an_answer_that_is_no_message_is_refused() -> None:
+    with pytest.raises(TransportError) as refused:
+        fleet.check_messages(b"\xff\xff")
+    assert refused.value.code is ErrorCode.TRANSPORT_RESPONSE_INVALID
