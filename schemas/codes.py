@@ -71,6 +71,18 @@ class ErrorCode(StrEnum):
     )
     PEER_EXISTS = "identity.peer_exists", "Another card of this peer was imported before."
     OWN_KEY_WRONG = "identity.own_key_wrong", "The plan does not hold this site's own keys."
+    KEM_SECRET_MISSING = (
+        "identity.kem_secret_missing",
+        "The post-quantum secret shared with a site of a hybrid plan is not at hand.",
+    )
+    KEM_SECRET_UNREADABLE = (
+        "identity.kem_secret_unreadable",
+        "A stored ML-KEM-768 secret cannot be read with this site's key.",
+    )
+    KEM_APPROVAL_FOREIGN = (
+        "identity.kem_approval_foreign",
+        "This site's approval carries ciphertexts that this site does not remember making.",
+    )
 
     # --- enrolment ------------------------------------------------------------------------------
     INVITE_UNKNOWN = "invite.unknown", "The invite code is not known."
@@ -121,6 +133,10 @@ class ErrorCode(StrEnum):
         "approval.peers_incomplete",
         "The approval does not confirm every other site of the plan.",
     )
+    APPROVAL_ENCAPSULATIONS_WRONG = (
+        "approval.encapsulations_wrong",
+        "The approval does not carry exactly the ML-KEM-768 ciphertexts the plan asks for.",
+    )
     STOP_INVALID = "stop.invalid", "The stop does not fit the plan or its signer."
     FLOOR_EPSILON = "floor.epsilon", "The plan spends more privacy than this site allows."
     FLOOR_DELTA = "floor.delta", "The plan's delta is larger than this site allows."
@@ -129,6 +145,7 @@ class ErrorCode(StrEnum):
     FLOOR_OUTPUT = "floor.output", "The plan asks for an output this site does not release."
     FLOOR_EXPIRY = "floor.expiry", "The plan runs longer than this site allows."
     FLOOR_ARCHITECTURE = "floor.architecture", "This site does not train this architecture."
+    FLOOR_AGGREGATION = "floor.aggregation", "This site does not take part in this way of adding."
 
     # --- messages -------------------------------------------------------------------------------
     MESSAGE_MALFORMED = "message.malformed", "The message cannot be parsed."
@@ -139,6 +156,11 @@ class ErrorCode(StrEnum):
     MESSAGE_REPLAYED = "message.replayed", "The message was seen before."
     MESSAGE_OUT_OF_ORDER = "message.out_of_order", "The message does not come at this point."
     MESSAGE_OTHER_SITE = "message.other_site", "The message is of another site than its sender."
+    PIECES_OUT_OF_ORDER = (
+        "message.pieces_out_of_order",
+        "A piece of the message is missing, repeated or not in its place.",
+    )
+    PIECES_CHANGED = "message.pieces_changed", "The pieces have not the hash announced for them."
 
     # --- cohort and secure sum ------------------------------------------------------------------
     COHORT_TOO_SMALL = "cohort.too_small", "The cohort has fewer sites than the plan's minimum."
@@ -239,6 +261,8 @@ class ErrorCode(StrEnum):
     EGRESS_TOO_FEW = "egress.too_few", "Too few sites or patients stand behind the output."
     EGRESS_NOT_LISTED = "egress.not_listed", "The object is not on the signed manifest."
     EGRESS_ALREADY_RELEASED = "egress.already_released", "This output was released before."
+    EGRESS_TOO_EARLY = "egress.too_early", "The step that must come before it was not released."
+    EGRESS_UNMASKS_MORE = "egress.unmasks_more", "The output would unmask more than one sum."
 
     # --- ingest: the data must be corrected at the hospital -------------------------------------
     SOURCE_MISSING = "ingest.source_missing", "The source folder or file does not exist."

@@ -252,7 +252,7 @@ class StudyPlan(Document):
         """Give the honest survivors on whose noise alone a training sum can count.
 
         Each hospital's share has the variance sigma^2 C^2 divided by this number, so that what
-        is left without colluders and lost hospitals still adds up to sigma^2 C^2 (PRIVACY-4).
+        is left without colluders and lost hospitals still adds up to sigma^2 C^2 (PRIVACY-3).
         """
         return cohort_size - self.collusion_bound - self.dropouts_allowed(cohort_size)
 

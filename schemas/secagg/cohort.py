@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from schemas.errors import ErrorCode, ProtocolError, TrustError
 from schemas.governance.study import PlanSite, StudyPlan
 from schemas.secagg.keys import Attempt
-from schemas.secagg.messages import Kind, Ready, SignedReady, transcript_hash
+from schemas.secagg.messages import NO_COMMITMENT, Kind, Ready, SignedReady, transcript_hash
 from schemas.signing import Context, is_valid
 
 
@@ -26,6 +26,22 @@ class Expected:
     attempt: int
     model_hash: str
     last_sum_hash: str
+    self_masked: bool
+
+    @classmethod
+    def by(
+        cls,
+        plan: StudyPlan,
+        kind: Kind,
+        round: int,
+        attempt: int,
+        model_hash: str,
+        last_sum_hash: str,
+    ) -> Expected:
+        """Say what the READYs of one attempt under ``plan`` must say."""
+        digest = plan.digest()
+        masked = has_self_masks(plan, kind)
+        return cls(digest, kind, round, attempt, model_hash, last_sum_hash, masked)
 
     def with_cohort(self, new_model_hash: str, cohort: Mapping[str, SignedReady]) -> Attempt:
         """Return what the secrets of this attempt in this cohort are bound to."""
@@ -50,9 +66,27 @@ class Expected:
             code, what = ErrorCode.COHORT_MODEL_MISMATCH, "another model"
         elif ready.last_sum_hash != self.last_sum_hash:
             code, what = ErrorCode.COHORT_LAST_SUM_MISMATCH, "another last sum"
+        elif {ready.self_mask_commitment != NO_COMMITMENT, bool(ready.mask_shares)} != {
+            self.self_masked
+        }:
+            code, what = ErrorCode.COHORT_MODE_MISMATCH, "another mode of aggregation"
         else:
             return
         raise refused(code, f"A READY in the cohort is for {what}.", ready.site_id)
+
+
+def has_self_masks(plan: StudyPlan, kind: Kind) -> bool:
+    """Say whether attempts of this kind survive a lost member.
+
+    Never an evaluation: two sums without noise, over sets that differ by one hospital, would
+    show that hospital's counts.
+    """
+    return plan.is_recoverable and kind == "train"
+
+
+def share_points(plan: StudyPlan) -> dict[str, int]:
+    """Return where each site's shares lie: 1 for the plan's first name, and so on (SECAGG-12)."""
+    return {site: place for place, site in enumerate(plan.site_ids, start=1)}
 
 
 def checked_cohort(
@@ -93,9 +127,11 @@ def checked_cohort(
             )
         keys.add(signed.ready.ephemeral_key)
         cohort[site] = signed
-    if len(cohort) < plan.cohort_minimum:
+    fewest = plan.fewest_summed if expected.self_masked else plan.cohort_minimum
+    if len(cohort) < fewest:
         raise refused(
-            ErrorCode.COHORT_TOO_SMALL, "The cohort is smaller than the plan's cohort minimum."
+            ErrorCode.COHORT_TOO_SMALL,
+            "The cohort has fewer hospitals than a sum of this plan may have.",
         )
     return dict(sorted(cohort.items()))
 

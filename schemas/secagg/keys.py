@@ -2,9 +2,11 @@
 
 X25519 (RFC 7748), HKDF-SHA256 (RFC 5869), AES-256-GCM. One tree per pair, one per cohort:
 
-    pair root R_ij   X25519(study_i, study_j)            plan, both sites     lives with the plan
-      share key      R_ij                                READY header, i → j  one contribution
+    pair root R_ij   X25519(study_i, study_j),           plan, both sites     lives with the plan
+                     with ML-KEM-768 in a hybrid plan
+      share keys     R_ij                                READY header, i → j  one share of a kind
       pair masks     X25519(e_i, e_j), salt R_ij         the whole attempt    one upload
+    self-mask        s_i, in Shamir shares at the sites  READY header         one upload
     group secret G   every member's contribution         the whole attempt    one attempt
       tag secret, blinding streams                       G, purpose, site     one use each
 
@@ -15,6 +17,7 @@ up to noise.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -31,9 +34,12 @@ from schemas.secagg.streams import KEY_BYTES
 
 CONTRIBUTION_BYTES: Final = 32
 SHARE_BYTES: Final = CONTRIBUTION_BYTES + 16  # with the AES-GCM tag
+GROUP_SHARE: Final = b"group-share"
+MASK_SHARE: Final = b"mask-share"
 _LABEL: Final = b"cohortium/v2/secagg/"
 _TAG_MASK_BYTES: Final = 16
 _SINGLE_USE_NONCE: Final = bytes(12)  # the key itself is never used twice (SECAGG-3)
+_SEED_BYTES: Final = KEY_BYTES + _TAG_MASK_BYTES
 
 
 def frame(parts: Iterable[bytes]) -> bytes:
@@ -97,42 +103,62 @@ def pair_root(
     )
 
 
-def seal_share(root: bytes, contribution: bytes, *, header: bytes, sender: str, to: str) -> str:
-    """Encrypt one contribution to the group secret for one peer; return it in hex (SECAGG-3).
+def seal_share(
+    root: bytes,
+    share: bytes,
+    *,
+    header: bytes,
+    sender: str,
+    to: str,
+    purpose: bytes = GROUP_SHARE,
+) -> str:
+    """Encrypt one share for one peer; return it in hex (SECAGG-3, -12).
 
     Args:
         root: the pair root of sender and receiver.
-        contribution: 32 bytes.
+        share: 32 bytes: a contribution to the group secret, or a share of the self-mask.
         header: canonical bytes of the READY's header. It holds the fresh ephemeral key, so the
             key derived here is used once.
-        sender: site that contributes.
+        sender: site that gives the share.
         to: site that may read it.
+        purpose: `GROUP_SHARE` or `MASK_SHARE`; the keys of the two are unrelated.
     """
-    key, bound = _share_key(root, header, sender, to)
-    return AESGCM(key).encrypt(_SINGLE_USE_NONCE, contribution, bound).hex()
+    key, bound = _share_key(root, purpose, header, sender, to)
+    return AESGCM(key).encrypt(_SINGLE_USE_NONCE, share, bound).hex()
 
 
-def open_share(root: bytes, share: str, *, header: bytes, sender: str, to: str) -> bytes:
-    """Decrypt a contribution.
+def open_share(
+    root: bytes,
+    share: str,
+    *,
+    header: bytes,
+    sender: str,
+    to: str,
+    purpose: bytes = GROUP_SHARE,
+) -> bytes:
+    """Decrypt a share (32 bytes).
 
     Raises:
-        ProtocolError: it was changed, or was made for another header, sender or receiver.
+        ProtocolError: it was changed, or was made for another purpose, header, sender or
+            receiver.
     """
-    key, bound = _share_key(root, header, sender, to)
+    key, bound = _share_key(root, purpose, header, sender, to)
     try:
         return AESGCM(key).decrypt(_SINGLE_USE_NONCE, bytes.fromhex(share), bound)
     except (InvalidTag, ValueError):
         raise ProtocolError(
             ErrorCode.COHORT_SHARE_INVALID,
-            "A site's part of the group secret cannot be read.",
+            "A site's share, sealed for this site, cannot be read.",
             hint="The attempt is void. If it happens again, compare the two sites' plan digests.",
             detail=sender,
         ) from None
 
 
-def _share_key(root: bytes, header: bytes, sender: str, to: str) -> tuple[bytes, bytes]:
+def _share_key(
+    root: bytes, purpose: bytes, header: bytes, sender: str, to: str
+) -> tuple[bytes, bytes]:
     bound = frame((sender.encode(), to.encode(), header))
-    return derive(root, b"group-share", bound, salt=b"", n_bytes=KEY_BYTES), bound
+    return derive(root, purpose, bound, salt=b"", n_bytes=KEY_BYTES), bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,43 +188,74 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PairMask:
-    """What one pair adds at one end and subtracts at the other: a word stream and a tag mask."""
+    """What one pair adds at one end and subtracts at the other: a word stream and a tag mask.
+
+    A self-mask has the same form; its owner adds it, and the coordinator takes it off.
+    """
 
     sign: int
     stream_key: bytes
     tag_mask: int
 
+    @classmethod
+    def of(cls, seed: bytes, sign: int) -> PairMask:
+        """Read the seed of a pair mask or self-mask, 48 bytes."""
+        if len(seed) != _SEED_BYTES:
+            raise ValueError("a mask's seed has 48 bytes")
+        return cls(sign, seed[:KEY_BYTES], residue(seed[KEY_BYTES:]))
 
-def pair_mask(
+
+def pair_sign(own_id: str, peer_id: str) -> int:
+    """Return 1 for the site that adds the pair's mask, the one whose name sorts first, else -1."""
+    return 1 if own_id < peer_id else -1
+
+
+def pair_seed(
     ephemeral: X25519PrivateKey,
     peer_ephemeral: str,
     root: bytes,
     attempt: Attempt,
     own_id: str,
     peer_id: str,
-) -> PairMask:
-    """Derive the mask of one pair for one attempt (SECAGG-5).
-
-    The site whose name sorts first adds, the other subtracts, so that the masks cancel.
+) -> bytes:
+    """Derive the seed of one pair's mask for one attempt, 48 bytes, the same at both (SECAGG-5).
 
     Raises:
         ProtocolError: the peer's ephemeral key is of low order.
     """
     first, second = sorted((own_id, peer_id))
-    seed = derive(
+    return derive(
         agree(ephemeral, peer_ephemeral),
         b"pair-mask",
         attempt.info(),
         first.encode(),
         second.encode(),
         salt=root,
-        n_bytes=KEY_BYTES + _TAG_MASK_BYTES,
+        n_bytes=_SEED_BYTES,
     )
-    return PairMask(
-        sign=1 if own_id == first else -1,
-        stream_key=seed[:KEY_BYTES],
-        tag_mask=residue(seed[KEY_BYTES:]),
-    )
+
+
+def self_mask_seed(secret: bytes, header: bytes) -> bytes:
+    """Derive the seed of a site's self-mask, 48 bytes (SECAGG-12).
+
+    Args:
+        secret: s_i, 32 bytes.
+        header: canonical bytes of its READY's header, which commits to the secret.
+    """
+    return derive(secret, b"self-mask", header, salt=b"", n_bytes=_SEED_BYTES)
+
+
+def self_mask_commitment(secret: bytes, plan_digest: str, site_id: str, ephemeral_key: str) -> str:
+    """Return the hash by which a combined self-mask secret is recognised (SECAGG-12).
+
+    It hides the secret, which has 255 bits of entropy, and fits no other site's or attempt's.
+
+    Returns:
+        64 hex digits.
+    """
+    label = _LABEL + b"self-mask"
+    bound = (bytes.fromhex(plan_digest), site_id.encode(), bytes.fromhex(ephemeral_key))
+    return hashlib.sha256(frame((label, *bound, secret))).hexdigest()
 
 
 def group_secret(contributions: dict[str, bytes], attempt: Attempt) -> bytes:
@@ -218,11 +275,21 @@ def group_secret(contributions: dict[str, bytes], attempt: Attempt) -> bytes:
 
 
 def tag_secret(group: bytes, length: int) -> bytes:
-    """Return the 64 bytes behind the affine tag of vectors of ``length`` words.
+    """Return the 32-byte stream key of the coefficients for vectors of ``length`` words (SECAGG-8).
 
     The length is bound, or a sum could be cut or grown by words that are zero.
     """
-    return derive(group, b"tag", length.to_bytes(8, "big"), salt=b"", n_bytes=2 * KEY_BYTES)
+    return derive(group, b"tag", length.to_bytes(8, "big"), salt=b"", n_bytes=KEY_BYTES)
+
+
+def tag_offset(group: bytes, length: int, site_id: str) -> int:
+    """Return b_j, what ``site_id`` adds to its tag (SECAGG-8).
+
+    One offset for each site, so that a sum's tag says whose vectors are in it. With one offset
+    for all, a sum of k vectors multiplied by k'/k would pass as a sum of k'.
+    """
+    context = length.to_bytes(8, "big"), site_id.encode()
+    return residue(derive(group, b"tag-offset", *context, salt=b"", n_bytes=KEY_BYTES))
 
 
 def blind_key(group: bytes, site_id: str) -> bytes:

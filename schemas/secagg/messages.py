@@ -45,6 +45,7 @@ class ReadyHeader(Document):
     model_hash: HexBytes32
     last_sum_hash: HexBytes32
     ledger_head: HexBytes32
+    ledger_charges: Step  # training attempts charged under this plan so far
     ephemeral_key: HexBytes32
     self_mask_commitment: HexBytes32 = NO_COMMITMENT  # recoverable training only
 
@@ -96,6 +97,37 @@ def transcript_hash(readies: Iterable[SignedReady]) -> str:
     ordered = sorted(readies, key=lambda signed: signed.ready.site_id)
     label = b"cohortium/v2/secagg/transcript"
     return hashlib.sha256(frame((label, *(signed.canonical() for signed in ordered)))).hexdigest()
+
+
+class UploadHash:
+    """The hash by which survivors name one masked update, taken while its words pass.
+
+    SHA-256 of ``frame("cohortium/v2/secagg/upload", words, tag₈)``, all little-endian. The tag
+    comes last because it is known last.
+
+    Args:
+        length: number of words that will come.
+    """
+
+    __slots__ = ("_left", "_sha")
+
+    def __init__(self, length: int) -> None:
+        self._left = 4 * length
+        start = frame((b"cohortium/v2/secagg/upload",)) + self._left.to_bytes(4, "big")
+        self._sha = hashlib.sha256(start)
+
+    def update(self, words: bytes | memoryview) -> None:
+        """Take the next words, as the bytes that travel."""
+        with memoryview(words) as view:
+            self._left -= view.nbytes
+            self._sha.update(view)
+
+    def finish(self, tag: int) -> str:
+        """Return the hash, 64 hex digits, once all words have passed."""
+        if self._left:
+            raise ValueError("an upload has exactly the words it announced")
+        self._sha.update(frame((tag.to_bytes(8, "little"),)))
+        return self._sha.hexdigest()
 
 
 def roster_hash(roster: Iterable[str]) -> str:

@@ -7,28 +7,35 @@ coordinator that relays these messages is not believed in anything (SECAGG-4).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from schemas.entropy import Entropy
 from schemas.errors import ErrorCode, TrustError
 from schemas.governance.study import PlanSite, StudyPlan
-from schemas.secagg.cohort import Expected, checked_cohort, refused
+from schemas.secagg import shamir
+from schemas.secagg.cohort import (
+    Expected,
+    checked_cohort,
+    has_self_masks,
+    refused,
+    share_points,
+)
+from schemas.secagg.cohort_keys import CohortKeys, RecoverySecrets
 from schemas.secagg.keys import (
     CONTRIBUTION_BYTES,
-    Attempt,
+    PairMask,
     group_secret,
-    open_share,
-    pair_mask,
-    pair_root,
-    seal_share,
+    pair_seed,
+    pair_sign,
+    self_mask_commitment,
+    self_mask_seed,
 )
-from schemas.secagg.masking import CohortKeys, MaskedSum, MaskedUpdate, check_sum, mask
-from schemas.secagg.messages import Kind, Ready, ReadyHeader, SignedReady
+from schemas.secagg.masking import MaskedSum, MaskedUpdate, check_sum, mask
+from schemas.secagg.messages import NO_COMMITMENT, Kind, Ready, ReadyHeader, SignedReady
+from schemas.secagg.shares import Party, open_shares, pair_roots, seal_shares
 from schemas.signing import Context, public_hex, sign
 
 __all__ = [
@@ -47,15 +54,6 @@ __all__ = [
 _SCALAR_BYTES: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
-    """A site with its own private keys."""
-
-    site_id: str
-    identity: Ed25519PrivateKey = field(repr=False)
-    study: X25519PrivateKey = field(repr=False)
-
-
 class ReadySecrets:
     """What a site must remember between its READY and the cohort; it lives in memory only.
 
@@ -63,11 +61,14 @@ class ReadySecrets:
         issued: the READY exactly as it was sent.
     """
 
-    __slots__ = ("_ephemeral", "issued")
+    __slots__ = ("_ephemeral", "_self_mask", "issued")
 
-    def __init__(self, issued: SignedReady, ephemeral: X25519PrivateKey) -> None:
+    def __init__(
+        self, issued: SignedReady, ephemeral: X25519PrivateKey, self_mask: PairMask | None = None
+    ) -> None:
         self.issued = issued
         self._ephemeral: X25519PrivateKey | None = ephemeral
+        self._self_mask = self_mask
 
     def __repr__(self) -> str:
         return "ReadySecrets(<secret>)"
@@ -82,9 +83,13 @@ class ReadySecrets:
             raise refused(ErrorCode.COHORT_READY_STALE, "This site's READY was used or withdrawn.")
         return self._ephemeral
 
+    def self_mask(self) -> tuple[PairMask, ...]:
+        """Return the self-mask of an attempt that has one, else nothing."""
+        return () if self._self_mask is None else (self._self_mask,)
+
     def erase(self) -> None:
-        """Forget the ephemeral key: the READY can open no cohort any more."""
-        self._ephemeral = None
+        """Forget the ephemeral key and the self-mask: the READY can open no cohort any more."""
+        self._ephemeral = self._self_mask = None
 
 
 def make_ready(
@@ -97,10 +102,11 @@ def make_ready(
     model_hash: str,
     last_sum_hash: str,
     ledger_head: str,
+    ledger_charges: int,
     entropy: Entropy,
     recipients: frozenset[str] | None = None,
 ) -> tuple[SignedReady, ReadySecrets]:
-    """Say that this site is ready for one attempt (SECAGG-3).
+    """Say that this site is ready for one attempt (SECAGG-3, -12).
 
     Args:
         party: the site and its keys, the very ones pinned in the plan.
@@ -111,21 +117,30 @@ def make_ready(
         model_hash: the model this site holds now.
         last_sum_hash: the last sum it applied; `NO_SUM` before the first.
         ledger_head: head of its privacy ledger, so that peers notice a restored old copy.
+        ledger_charges: training attempts it has charged under this plan, likewise.
         entropy: operating-system randomness.
         recipients: sites that may be members, by default all of the plan. Nobody else can ever
-            read this site's part of the group secret.
+            read this site's part of the group secret, or a share of its self-mask.
 
     Returns:
         What to send, and what to keep in memory for `join_cohort`.
 
     Raises:
         TrustError: the plan pins other keys for this site.
-        ProtocolError: the plan holds a study key of low order.
+        ProtocolError: the plan holds a study key of low order; or it is hybrid and the ML-KEM
+            secret shared with a recipient is not at hand.
     """
     sites = _own_place(party, plan)
     members = frozenset(sites) if recipients is None else recipients & sites.keys()
     ephemeral = X25519PrivateKey.from_private_bytes(entropy(_SCALAR_BYTES))
+    ephemeral_key = ephemeral.public_key().public_bytes_raw().hex()
     digest = plan.digest()
+    self_masked = has_self_masks(plan, kind)
+    commitment, secret, mask_shares = NO_COMMITMENT, b"", dict[str, bytes]()
+    if self_masked:
+        randomness = entropy(shamir.COEFFICIENT_BYTES * plan.survivor_threshold)
+        secret, mask_shares = shamir.split(randomness, share_points(plan))
+        commitment = self_mask_commitment(secret, digest, party.site_id, ephemeral_key)
     header = ReadyHeader(
         plan_digest=digest,
         kind=kind,
@@ -135,24 +150,18 @@ def make_ready(
         model_hash=model_hash,
         last_sum_hash=last_sum_hash,
         ledger_head=ledger_head,
-        ephemeral_key=ephemeral.public_key().public_bytes_raw().hex(),
+        ledger_charges=ledger_charges,
+        ephemeral_key=ephemeral_key,
+        self_mask_commitment=commitment,
     )
     contribution = entropy(CONTRIBUTION_BYTES)
-    bound = header.canonical()
-    shares = {
-        peer: seal_share(
-            _root(party, sites[peer], digest),
-            contribution,
-            header=bound,
-            sender=party.site_id,
-            to=peer,
-        )
-        for peer in sorted(members | {party.site_id})
-    }
-    ready = Ready(**header.model_dump(), group_shares=shares)
+    roots = pair_roots(party, plan, [sites[peer] for peer in members | {party.site_id}], digest)
+    group_shares, sealed = seal_shares(party, roots, header, contribution, mask_shares)
+    ready = Ready(**header.model_dump(), group_shares=group_shares, mask_shares=sealed)
     signature = sign(party.identity, Context.READY, ready.canonical())
     signed = SignedReady(ready=ready, signature=signature)
-    return signed, ReadySecrets(signed, ephemeral)
+    seed = self_mask_seed(secret, header.canonical()) if self_masked else None
+    return signed, ReadySecrets(signed, ephemeral, PairMask.of(seed, 1) if seed else None)
 
 
 def join_cohort(
@@ -169,10 +178,11 @@ def join_cohort(
     new_model_hash: str,
     approved: frozenset[str],
 ) -> CohortKeys:
-    """Check a cohort and derive this site's secrets in it (SECAGG-4, -5, -7).
+    """Check a cohort and derive this site's secrets in it (SECAGG-4, -5, -7, -12).
 
-    On success the ephemeral key is gone: one READY opens one cohort. On refusal it stays, since
-    an honest coordinator may have relayed one bad READY, and may try again without it.
+    On success the ephemeral key and the self-mask are gone from ``secrets``: one READY opens one
+    cohort. On refusal they stay, since an honest coordinator may have relayed one bad READY, and
+    may try again without it.
 
     Args:
         party: the site and its keys.
@@ -191,7 +201,7 @@ def join_cohort(
     """
     ephemeral = secrets.ephemeral()
     sites = _own_place(party, plan)
-    expected = Expected(plan.digest(), kind, round, attempt, model_hash, last_sum_hash)
+    expected = Expected.by(plan, kind, round, attempt, model_hash, last_sum_hash)
     cohort = checked_cohort(plan, sites, readies, expected, approved)
     own = cohort.get(party.site_id)
     if own is None:
@@ -200,18 +210,29 @@ def join_cohort(
         raise refused(
             ErrorCode.COHORT_OWN_READY_ALTERED, "This site's READY is not the one it issued."
         )
-    roots = {peer: _root(party, sites[peer], expected.plan_digest) for peer in cohort}
+    roots = pair_roots(party, plan, [sites[peer] for peer in cohort], expected.plan_digest)
     bound = expected.with_cohort(new_model_hash, cohort)
-    pair_masks = tuple(
-        pair_mask(
+    seeds = {
+        peer: pair_seed(
             ephemeral, cohort[peer].ready.ephemeral_key, roots[peer], bound, party.site_id, peer
         )
         for peer in cohort
         if peer != party.site_id
-    )
-    group = _group(party, cohort, roots, bound)
+    }
+    self_masked = expected.self_masked
+    contributions, shares = open_shares(party, cohort, roots, self_masked=self_masked)
+    masks = [PairMask.of(seed, pair_sign(party.site_id, peer)) for peer, seed in seeds.items()]
+    masks.extend(secrets.self_mask())
     secrets.erase()
-    return CohortKeys(party.site_id, tuple(cohort), bound, group, pair_masks)
+    return CohortKeys(
+        party.site_id,
+        tuple(cohort),
+        bound,
+        group_secret(contributions, bound),
+        tuple(masks),
+        fewest=_fewest(plan, expected, cohort),
+        recovery=RecoverySecrets(shares, seeds) if self_masked else None,
+    )
 
 
 def observe_cohort(
@@ -243,12 +264,14 @@ def observe_cohort(
     if not readies:
         raise refused(ErrorCode.COHORT_TOO_SMALL, "The cohort is empty.")
     said = readies[0].ready
-    expected = Expected(plan.digest(), kind, round, attempt, said.model_hash, said.last_sum_hash)
+    expected = Expected.by(plan, kind, round, attempt, said.model_hash, said.last_sum_hash)
     cohort = checked_cohort(plan, sites, readies, expected, approved)
-    roots = {peer: _root(party, sites[peer], expected.plan_digest) for peer in cohort}
+    roots = pair_roots(party, plan, [sites[peer] for peer in cohort], expected.plan_digest)
     bound = expected.with_cohort(new_model_hash, cohort)
-    group = _group(party, cohort, roots, bound)
-    return CohortKeys(party.site_id, tuple(cohort), bound, group, None)
+    contributions, _ = open_shares(party, cohort, roots, self_masked=False)
+    group = group_secret(contributions, bound)
+    fewest = _fewest(plan, expected, cohort)
+    return CohortKeys(party.site_id, tuple(cohort), bound, group, None, fewest=fewest)
 
 
 def _own_place(party: Party, plan: StudyPlan) -> dict[str, PlanSite]:
@@ -265,28 +288,7 @@ def _own_place(party: Party, plan: StudyPlan) -> dict[str, PlanSite]:
     return sites
 
 
-def _root(party: Party, peer: PlanSite, plan_digest: str) -> bytes:
-    return pair_root(party.study, peer.study_key, plan_digest, party.site_id, peer.site_id)
-
-
-def _group(
-    party: Party, cohort: dict[str, SignedReady], roots: dict[str, bytes], bound: Attempt
-) -> bytes:
-    """Open every member's contribution and combine them."""
-    contributions = {}
-    for site, signed in cohort.items():
-        share = signed.ready.group_shares.get(party.site_id)
-        if share is None:
-            raise refused(
-                ErrorCode.COHORT_SHARE_MISSING,
-                "A READY holds no part of the group secret for this site.",
-                site,
-            )
-        contributions[site] = open_share(
-            roots[site],
-            share,
-            header=signed.ready.header().canonical(),
-            sender=site,
-            to=party.site_id,
-        )
-    return group_secret(contributions, bound)
+def _fewest(plan: StudyPlan, expected: Expected, cohort: Mapping[str, SignedReady]) -> int:
+    """Return the fewest contributors to this attempt's sum (SECAGG-13)."""
+    lost = plan.dropouts_allowed(len(cohort)) if expected.self_masked else 0
+    return len(cohort) - lost

@@ -98,7 +98,7 @@ def test_every_clause_of_the_specification_is_carried_by_a_test() -> None:
         for clause in re.findall(r"^\*\*([A-Z]+-\d+) ", (spec / name).read_text(), re.MULTILINE)
     }
     assert len(clauses) > 20
-    assert clauses - named == {"SECAGG-1", "SECAGG-11"}  # the setting and the limits
+    assert clauses - named <= {"SECAGG-1", "SECAGG-11"}  # the setting and the limits
 
 
 def test_the_coordinator_imports_where_patients_code_and_libraries_are_absent() -> None:

@@ -12,14 +12,22 @@ from numpy.typing import NDArray
 
 from coordinator.rounds import RoundSum
 from schemas.evaluation import evaluation_length
-from schemas.secagg.coordinator import add_masked, words_from_bytes, words_to_bytes
+from schemas.secagg.coordinator import (
+    add_masked,
+    recover_sum,
+    upload_hash,
+    words_from_bytes,
+    words_to_bytes,
+)
 from schemas.secagg.field import PRIME
 from schemas.secagg.masking import MaskedSum, MaskedUpdate
 from schemas.secagg.messages import Ready, SignedReady
+from schemas.secagg.recovery import Revealed
 from schemas.signing import Context, SignedDocument, sign
 from schemas.wire import (
     Close,
     CohortCall,
+    Confirmation,
     FinalReply,
     Frame,
     Kind,
@@ -29,13 +37,16 @@ from schemas.wire import (
     ReleaseReply,
     Result,
     SumTag,
+    SurvivorsCall,
+    UnmaskCall,
+    Unmasking,
     Upload,
     decode,
     encode,
 )
 from tests.support.consortium import MemoryConsortium
 
-REPLIES = (ReadyReply, Upload, FinalReply, ReleaseReply, Refusal)
+REPLIES = (ReadyReply, Upload, Confirmation, Unmasking, FinalReply, ReleaseReply, Refusal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +57,16 @@ class Footprint:
     rounds: tuple[tuple[int, int] | None, tuple[int, int] | None]
     state: tuple[int, bytes, str] | None
     roster: tuple[str, ...] | None
-    masked: int
+    masked: int  # masked answers, and what confirms or unmasks their sums
 
     @classmethod
     def of(cls, consortium: MemoryConsortium, site_id: str) -> Footprint:
         """Read it from the site's disk."""
         site, digest = consortium.sites[site_id], consortium.digest
-        row = site.db.row("SELECT count(*) AS n FROM released WHERE kind LIKE 'masked-%'")
+        row = site.db.row(
+            "SELECT count(*) AS n FROM released WHERE kind LIKE 'masked-%' "
+            "OR kind IN ('survivor-confirmation', 'unmasking')"
+        )
         assert row is not None
         return cls(
             ledger=site.ledger.head(),
@@ -178,6 +192,79 @@ class Hand:
         tag = SumTag(round=summed.round, attempt=summed.attempt, tag=f"{summed.summed.tag:016x}")
         return encode(Result(plan_digest=self.consortium.digest, summed=tag), summed.blob())
 
+    # -- recovery ----------------------------------------------------------------------------
+
+    def survivors(
+        self, round_: int, attempt: int, hashes: Mapping[str, str], **changes: Any
+    ) -> bytes:
+        """Build a SURVIVORS from upload hashes by site."""
+        values = {
+            "plan_digest": self.consortium.digest,
+            "round": round_,
+            "attempt": attempt,
+            "uploads": dict(hashes),
+        }
+        return encode(SurvivorsCall(**{**values, **changes}))
+
+    def hashes(self, round_: int, attempt: int, lost: Iterable[str] = ()) -> dict[str, str]:
+        """Give the hashes of the uploads that `upload` saw in an attempt, but of the lost."""
+        uploads = self.uploads["train", round_, attempt]
+        return {s: upload_hash(update) for s, update in uploads.items() if s not in set(lost)}
+
+    def confirmations(
+        self,
+        round_: int,
+        attempt: int,
+        hashes: Mapping[str, str],
+        sites: Iterable[str] | None = None,
+    ) -> dict[str, str]:
+        """Send one list of survivors to (some of) them; give their signatures."""
+        found = {}
+        for site in hashes if sites is None else sites:
+            header = self.ask(site, self.survivors(round_, attempt, hashes)).header
+            assert isinstance(header, Confirmation), header
+            found[site] = header.signature
+        return found
+
+    def unmask(
+        self, round_: int, attempt: int, confirmations: Mapping[str, str], **changes: Any
+    ) -> bytes:
+        """Build an UNMASK from signatures by site."""
+        values = {
+            "plan_digest": self.consortium.digest,
+            "round": round_,
+            "attempt": attempt,
+            "confirmations": dict(confirmations),
+        }
+        return encode(UnmaskCall(**{**values, **changes}))
+
+    def reveal(
+        self, round_: int, attempt: int, confirmations: Mapping[str, str], sites: Iterable[str]
+    ) -> dict[str, Revealed]:
+        """Send UNMASK to some sites; give what each of them reveals."""
+        found = {}
+        for site in sites:
+            header = self.ask(site, self.unmask(round_, attempt, confirmations)).header
+            assert isinstance(header, Unmasking), header
+            found[site] = Revealed(header.shares, header.seeds)
+        return found
+
+    def recover(
+        self,
+        round_: int,
+        attempt: int,
+        readies: Mapping[str, SignedReady],
+        lost: Iterable[str] = (),
+    ) -> RoundSum:
+        """Take the masks off an attempt's uploads, honestly, as if some had not arrived."""
+        hashes = self.hashes(round_, attempt, lost)
+        signatures = self.confirmations(round_, attempt, hashes)
+        revealed = self.reveal(round_, attempt, signatures, hashes)
+        uploads = {site: self.uploads["train", round_, attempt][site] for site in hashes}
+        summed = recover_sum(self.consortium.plan, readies.values(), uploads, revealed)
+        named = tuple(sorted(hashes)) if len(hashes) < len(readies) else ()
+        return RoundSum(round_, attempt, summed, tuple(readies.values()), named)
+
     # -- playing -----------------------------------------------------------------------------
 
     def upload(self, site: str, request: bytes) -> MaskedUpdate:
@@ -207,6 +294,8 @@ class Hand:
         readies = self.readies(round_, attempt, kind, sites, **changes)
         call = self.cohort(readies.values(), round_, attempt, kind, previous)
         uploads = {site: self.upload(site, call) for site in readies}
+        if self.consortium.plan.is_recoverable and kind == "train":
+            return self.recover(round_, attempt, readies)
         summed = add_masked(uploads, sorted(uploads))
         return RoundSum(round_, attempt, summed, tuple(readies.values()))
 

@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +31,16 @@ from schemas.governance.study import StudyPlan
 from schemas.identity import fingerprint, seal_card
 from schemas.models import initial_parameters, to_safetensors
 from schemas.signing import SignedDocument
-from schemas.wire import Kind
+from schemas.wire import (
+    Close,
+    CohortCall,
+    Kind,
+    Open,
+    Result,
+    SurvivorsCall,
+    UnmaskCall,
+    decode,
+)
 from site_node.context import SiteContext, create_site, open_site
 from site_node.logs import keep_allowed_keys
 from site_node.round import SiteRounds
@@ -75,6 +84,7 @@ class MemoryBook:
     model: FinalModel | None = None
     release: tuple[bytes, dict[str, str]] | None = None
     waits: dict[str, str] = field(default_factory=dict)
+    received: list[tuple[str, str, int]] = field(default_factory=list)
 
     def weights(self) -> bytes:
         return self.initial
@@ -102,6 +112,10 @@ class MemoryBook:
         assert last[:3] == (kind, round_, attempt)
         self.attempts[-1] = (*last[:4], code)
 
+    def note_bytes(self, kind: str, n_bytes: Mapping[str, int]) -> None:
+        for site_id, count in n_bytes.items():
+            self.received.append((kind, site_id, count))
+
     def store_sum(self, closed: RoundSum) -> None:
         self.sums.append(closed)
 
@@ -126,6 +140,41 @@ class MemoryBook:
 
 Fault = Callable[[str, bytes, Callable[[bytes], bytes | None]], bytes | None]
 """(site id, request, the honest site) → what the coordinator receives; None is silence."""
+
+
+Stage = Literal["cohort", "upload", "survivors", "confirmation", "unmask", "unmasking"]
+"""A message of a recoverable attempt, in their order: requests and answers in turn."""
+
+
+def losing(
+    *sites: str, stage: Stage, round_: int | None = None, attempt: int | None = None
+) -> Fault:
+    """Lose these sites in training attempts, from one message to the end of the attempt.
+
+    Args:
+        sites: who is lost.
+        stage: the first message that is lost. Where it is an answer, the site has seen the
+            request and done its work.
+        round_: only in this round; likewise `attempt`. By default in every one.
+    """
+    requests = {"cohort": CohortCall, "survivors": SurvivorsCall, "unmask": UnmaskCall}
+    answers = {"upload": "cohort", "confirmation": "survivors", "unmasking": "unmask"}
+    kinds = tuple(requests.values())
+    first = kinds.index(requests[answers.get(stage, stage)])
+
+    def fault(site: str, raw: bytes, honest: Callable[[bytes], bytes | None]) -> bytes | None:
+        header = decode(raw, allowed=(*kinds, Open, Close, Result)).header
+        if not isinstance(header, kinds) or getattr(header, "kind", "train") != "train":
+            return honest(raw)
+        here = round_ in (None, header.round) and attempt in (None, header.attempt)
+        place = kinds.index(type(header))
+        if site not in sites or not here or place < first:
+            return honest(raw)
+        if place == first and stage in answers:
+            honest(raw)
+        return None
+
+    return fault
 
 
 @dataclass
@@ -233,7 +282,8 @@ class MemoryConsortium:
 def site_keys(site: SiteContext) -> SiteKeys:
     """The private keys of a site, as the factories know them."""
     node = serialization.load_ssh_private_key(site.keys.read_secret("node.key"), password=None)
-    return SiteKeys(site.keys.identity, site.keys.approval, site.keys.study, node)  # type: ignore[arg-type]
+    keys = site.keys
+    return SiteKeys(keys.identity, keys.approval, keys.study, node, keys.kem)  # type: ignore[arg-type]
 
 
 def memory_consortium(

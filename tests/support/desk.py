@@ -31,7 +31,13 @@ from coordinator.lifecycle import StudyState
 from coordinator.studies import Studies, StudyRecord
 from schemas.canonical import build, sha256_hex
 from schemas.documents import PushRequest
-from schemas.evaluation import derive_release
+from schemas.evaluation import (
+    CALIBRATION,
+    DISCRIMINATION,
+    calibration_words,
+    derive_release,
+    join_sections,
+)
 from schemas.governance.approval import Stop
 from schemas.governance.study import ModelTerms, StudyPlan
 from schemas.identity import EnrolmentRequest, IdentityCard, seal_card
@@ -113,7 +119,14 @@ def evaluation_vector(bins: int, *, cases: int = 400, shift: float = 0.3) -> NDA
     q = np.floor(negative / negative.sum() * cases).astype(np.int64)
     high = centres >= 0.5
     table = [p[high].sum(), q[high].sum(), q[~high].sum(), p[~high].sum()]
-    return np.concatenate([p, q, np.array(table, dtype=np.int64)])
+    scores = np.concatenate([np.repeat(centres, p), np.repeat(centres, q)])
+    return join_sections(
+        bins,
+        {
+            DISCRIMINATION: np.concatenate([p, q, np.array(table, dtype=np.int64)]),
+            CALIBRATION: calibration_words(scores, np.arange(len(scores)) < p.sum()),
+        },
+    )
 
 
 @dataclass

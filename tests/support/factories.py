@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -18,6 +19,7 @@ from schemas.signing import Context, SignedDocument, public_hex, seal
 
 VENDOR = Ed25519PrivateKey.generate()
 NOW = "2026-11-22T18:00:00Z"
+HYBRID = "x25519-ml-kem-768"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class SiteKeys:
     approval: Ed25519PrivateKey
     study: X25519PrivateKey
     node: ec.EllipticCurvePrivateKey
+    kem: MLKEM768PrivateKey = field(default_factory=MLKEM768PrivateKey.generate)
 
 
 def make_keys() -> SiteKeys:
@@ -49,6 +52,7 @@ def make_card(site_id: str, keys: SiteKeys) -> IdentityCard:
         identity_key=public_hex(keys.identity),
         approval_key=public_hex(keys.approval),
         study_key=keys.study.public_key().public_bytes_raw().hex(),
+        kem_key=keys.kem.public_key().public_bytes_raw().hex(),
         node_key=node.hex(),
         created=NOW,
     )
@@ -161,6 +165,21 @@ def make_plan(n_sites: int = 4, **overrides: Any) -> tuple[StudyPlan, dict[str, 
     return plan_with(keys, **overrides), keys
 
 
+def recoverable(maximum_dropouts: int = 1) -> dict[str, Any]:
+    """Overrides that make a plan's training survive the loss of some hospitals."""
+    outputs = [
+        "masked-update",
+        "masked-evaluation",
+        "survivor-confirmation",
+        "unmasking",
+        "model-hash",
+        "release",
+        "refusal",
+    ]
+    terms = {"mode": "recoverable", "maximum_dropouts": maximum_dropouts}
+    return {"aggregation": terms, "outputs": outputs}
+
+
 def plan_with(keys: dict[str, SiteKeys], **overrides: Any) -> StudyPlan:
     """Make a plan for given keys, with overrides as in :func:`make_plan`."""
     values = plan_values(keys)
@@ -169,6 +188,12 @@ def plan_with(keys: dict[str, SiteKeys], **overrides: Any) -> StudyPlan:
             values[name] = {**values[name], **value}
         else:
             values[name] = value
+    aggregation = values.get("aggregation", {})
+    if aggregation.get("pair_root") == HYBRID and "sites" not in overrides:
+        values["sites"] = [
+            {**site, "kem_key": make_card(site["site_id"], keys[site["site_id"]]).kem_key}
+            for site in values["sites"]
+        ]
     return build(StudyPlan, values)
 
 
@@ -187,6 +212,10 @@ def make_approval(plan: StudyPlan, site_id: str, keys: dict[str, SiteKeys]) -> A
             peer: fingerprint(make_card(peer, theirs))
             for peer, theirs in keys.items()
             if peer != site_id
+        },
+        encapsulations={
+            peer: keys[peer].kem.public_key().encapsulate()[1].hex()
+            for peer in plan.encapsulated_for(site_id)
         },
         approved_at="2026-11-22T18:00:00Z",
     )

@@ -15,6 +15,7 @@ from schemas.secagg import (
     NO_SUM,
     CohortKeys,
     MaskedSum,
+    MaskedUpdate,
     Party,
     Ready,
     ReadySecrets,
@@ -23,13 +24,18 @@ from schemas.secagg import (
     join_cohort,
     make_ready,
     mask,
+    recover_sum,
+    upload_hash,
 )
+from schemas.secagg.recovery import Revealed, confirm_survivors, reveal
 from schemas.signing import Context, sign
 from tests.support.factories import make_plan
+from tests.support.hybrid import agree_kem
 
 MODEL = "ab" * 32
 NEW_MODEL = "cd" * 32
 HEAD = "ef" * 32
+RECOVERY_OUTPUTS = ["survivor-confirmation", "unmasking"]
 
 
 @dataclass(slots=True)
@@ -60,7 +66,23 @@ class Consortium:
     def of(cls, n_sites: int, **overrides: Any) -> Consortium:
         """Make a consortium of ``n_sites``."""
         plan, keys = make_plan(n_sites, **overrides)
-        return cls(plan, {s: Party(s, k.identity, k.study) for s, k in keys.items()})
+        held = agree_kem(plan, keys) if plan.is_hybrid else {s: {} for s in keys}
+        return cls(plan, {s: Party(s, k.identity, k.study, held[s]) for s, k in keys.items()})
+
+    @classmethod
+    def recoverable(
+        cls, n_sites: int, *, maximum_dropouts: int = 1, collusion_bound: int = 1, **overrides: Any
+    ) -> Consortium:
+        """Make a consortium whose training survives the loss of ``maximum_dropouts`` members."""
+        outputs = ["masked-update", "masked-evaluation", "model-hash", "release", "refusal"]
+        terms = {"mode": "recoverable", "maximum_dropouts": maximum_dropouts}
+        usual: dict[str, Any] = {
+            "aggregation": {**terms, **overrides.pop("aggregation", {})},
+            "outputs": outputs + RECOVERY_OUTPUTS,
+            "collusion_bound": collusion_bound,
+            "cohort_minimum": max(3, collusion_bound + 2),
+        }
+        return cls.of(n_sites, **{**usual, **overrides})
 
     @property
     def approved(self) -> frozenset[str]:
@@ -85,6 +107,7 @@ class Consortium:
             self.parties[site],
             self.plan,
             ledger_head=HEAD,
+            ledger_charges=0,
             entropy=self.entropy,
             recipients=recipients,
             **self.context(**overrides),
@@ -119,12 +142,50 @@ class Consortium:
 
     def keys(self, sites: Iterable[str] | None = None, **overrides: Any) -> dict[str, CohortKeys]:
         """Take several sites through READY and cohort."""
+        return self.meet(sites, **overrides)[1]
+
+    def meet(
+        self, sites: Iterable[str] | None = None, **overrides: Any
+    ) -> tuple[list[SignedReady], dict[str, CohortKeys]]:
+        """Like `keys`, with the READYs, which the coordinator needs to recover a sum."""
         issued = self.issue_all(sites, **overrides)
         readies = [signed for signed, _ in issued.values()]
-        return {
+        keys = {
             site: self.join(site, secrets, readies, **overrides)
             for site, (_, secrets) in issued.items()
         }
+        return readies, keys
+
+    def confirm(
+        self, keys: Mapping[str, CohortKeys], uploads: Mapping[str, MaskedUpdate]
+    ) -> dict[str, str]:
+        """Let every survivor sign the list of these uploads."""
+        named = {site: upload_hash(update) for site, update in uploads.items()}
+        return {
+            site: confirm_survivors(keys[site], self.parties[site], self.plan, named)
+            for site in uploads
+        }
+
+    def unmask(
+        self, keys: Mapping[str, CohortKeys], confirmations: Mapping[str, str]
+    ) -> dict[str, Revealed]:
+        """Let every signer answer UNMASK."""
+        return {site: reveal(keys[site], self.plan, confirmations) for site in confirmations}
+
+    def recover(
+        self,
+        readies: Iterable[SignedReady],
+        keys: Mapping[str, CohortKeys],
+        vectors: Mapping[str, NDArray[np.int64]],
+        *,
+        lost: Iterable[str] = (),
+    ) -> MaskedSum:
+        """Run a recoverable attempt to its sum; the ``lost`` masked but were not heard again."""
+        uploads = {site: mask(keys[site], vectors[site]) for site in keys}
+        for site in lost:
+            del uploads[site]
+        revealed = self.unmask(keys, self.confirm(keys, uploads))
+        return recover_sum(self.plan, tuple(readies), uploads, revealed)
 
     def resign(self, ready: Ready, **changes: Any) -> SignedReady:
         """What a dishonest member would send: another READY, properly signed by itself."""

@@ -14,7 +14,7 @@ from schemas.identity import fingerprint, open_card
 from schemas.signing import public_hex
 from site_node.context import SiteContext, create_site
 from site_node.enrol import own_card
-from tests.support.factories import make_keys, plan_values, seal_plan
+from tests.support.factories import HYBRID, make_keys, plan_values, seal_plan
 
 START = dt.datetime(2026, 11, 22, 18, 0, tzinfo=dt.UTC)
 
@@ -67,6 +67,9 @@ def real_plan(hospitals: list[SiteContext], /, **overrides: Any) -> StudyPlan:
         }
         for site in hospitals
     ]
+    if overrides.get("aggregation", {}).get("pair_root") == HYBRID:
+        for entry, site in zip(values["sites"], hospitals, strict=True):
+            entry["kem_key"] = site.keys.kem.public_key().public_bytes_raw().hex()
     values["privacy"] = {**values["privacy"], "noise_multiplier": 16}
     for name, value in overrides.items():
         merged = isinstance(value, dict) and isinstance(values.get(name), dict)

@@ -14,6 +14,7 @@ from schemas.signing import SignedDocument
 from schemas.wire import (
     Close,
     CohortCall,
+    Confirmation,
     Final,
     FinalReply,
     Open,
@@ -22,6 +23,9 @@ from schemas.wire import (
     ReleaseReply,
     Result,
     SumTag,
+    SurvivorsCall,
+    UnmaskCall,
+    Unmasking,
     Upload,
     decode,
     encode,
@@ -35,12 +39,38 @@ MESSAGES = [
     CohortCall(plan_digest=DIGEST, kind="evaluate", round=0, attempt=3, readies=(), previous=TAG),
     Close(plan_digest=DIGEST, approvals=(), last=TAG),
     Result(plan_digest=DIGEST, summed=TAG),
+    SurvivorsCall(plan_digest=DIGEST, round=2, attempt=1, uploads={"site-1": DIGEST}),
+    UnmaskCall(plan_digest=DIGEST, round=2, attempt=1, confirmations={"site-1": "ef" * 64}),
     Upload(plan_digest=DIGEST, kind="train", round=2, attempt=1, tag="00" * 8),
+    Confirmation(plan_digest=DIGEST, round=2, attempt=1, site_id="site-1", signature="ef" * 64),
+    Unmasking(
+        plan_digest=DIGEST,
+        round=2,
+        attempt=1,
+        site_id="site-1",
+        shares={"site-1": DIGEST},
+        seeds={"site-2": "01" * 48},
+    ),
     FinalReply(final=SIGNED),
     ReleaseReply(site_id="site-1", signature="ef" * 64),
     Refusal(code="plan.stopped"),
 ]
-ALL = (Open, CohortCall, Close, Result, ReadyReply, Upload, FinalReply, ReleaseReply, Refusal)
+UPLOAD = next(message for message in MESSAGES if isinstance(message, Upload))
+ALL = (
+    Open,
+    CohortCall,
+    SurvivorsCall,
+    UnmaskCall,
+    Close,
+    Result,
+    ReadyReply,
+    Upload,
+    Confirmation,
+    Unmasking,
+    FinalReply,
+    ReleaseReply,
+    Refusal,
+)
 
 
 def code_of(raw: bytes, allowed=ALL) -> str:
@@ -88,13 +118,13 @@ def test_a_document_that_is_no_message_is_refused() -> None:
 
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_a_truncated_message_is_refused(cut) -> None:
-    raw = encode(MESSAGES[4], b"12345678")
+    raw = encode(UPLOAD, b"12345678")
     assert code_of(raw[:-cut]) == ErrorCode.MESSAGE_MALFORMED
 
 
 @pytest.mark.parametrize("extra", [b"\x00", b"12345678"])
 def test_trailing_bytes_are_refused(extra) -> None:
-    assert code_of(encode(MESSAGES[4], b"12345678") + extra) == ErrorCode.MESSAGE_MALFORMED
+    assert code_of(encode(UPLOAD, b"12345678") + extra) == ErrorCode.MESSAGE_MALFORMED
 
 
 @pytest.mark.parametrize(
@@ -143,6 +173,24 @@ def test_trailing_bytes_are_refused(extra) -> None:
 )
 def test_bytes_outside_the_format_are_refused(raw, code) -> None:
     assert code_of(raw) == code
+
+
+@pytest.mark.parametrize(
+    ("message", "old", "new"),
+    [
+        (SurvivorsCall, b'{"site-1":"' + DIGEST.encode() + b'"}', b"{}"),
+        (SurvivorsCall, DIGEST.encode() + b'"}', DIGEST.upper().encode() + b'"}'),
+        (UnmaskCall, b'{"site-1":"' + b"ef" * 64 + b'"}', b"{}"),
+        (UnmaskCall, b"ef" * 64, b"ef" * 63),
+        (Confirmation, b"ef" * 64, b"ef" * 32),
+        (Unmasking, b"01" * 48, b"01" * 47),
+        (Unmasking, b'{"site-1":"' + DIGEST.encode() + b'"}', b'{"Site 1":"' + b"ab" * 32 + b'"}'),
+    ],
+)
+def test_a_recovery_message_of_another_form_is_refused(message, old, new) -> None:
+    raw = next(each for each in MESSAGES if isinstance(each, message)).canonical()
+    assert raw.count(old) == 1
+    assert code_of(framed(raw.replace(old, new))) == ErrorCode.FIELD_INVALID
 
 
 def test_an_oversized_message_is_refused_before_it_is_parsed(monkeypatch) -> None:

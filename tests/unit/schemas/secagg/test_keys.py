@@ -1,4 +1,4 @@
-"""SECAGG-2, -3, -5, -7: every key is bound to what it is for."""
+"""SECAGG-2, -3, -5, -7, -12, -16: every key is bound to what it is for."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from schemas.errors import ErrorCode, ProtocolError
 from schemas.secagg.field import PRIME
 from schemas.secagg.keys import (
+    GROUP_SHARE,
+    MASK_SHARE,
     Attempt,
+    PairMask,
     agree,
     blind_key,
     frame,
     group_secret,
     open_share,
-    pair_mask,
     pair_root,
+    pair_seed,
+    pair_sign,
     seal_share,
+    self_mask_commitment,
+    self_mask_seed,
+    tag_offset,
     tag_secret,
 )
 
@@ -65,12 +72,24 @@ def test_root_is_bound_to_plan_and_sites(plan: str, own: str, peer: str) -> None
     )
 
 
+def test_a_hybrid_root_needs_both_secrets() -> None:
+    """SECAGG-16: with the ML-KEM secret alone, or the X25519 secret alone, there is no root."""
+    roots = {
+        pair_root(mine, public(B), PLAN, "site-1", "site-2", kem)
+        for mine in (A, B)
+        for kem in (b"", b"k" * 32, b"l" * 32)
+    }
+    assert len(roots) == 6
+    both = (pair_root(A, public(B), PLAN, "site-1", "site-2", b"k" * 32), b"k" * 32)
+    assert pair_root(B, public(A), PLAN, "site-2", "site-1", both[1]) == both[0]
+
+
 @pytest.mark.parametrize("point", LOW_ORDER)
 def test_points_of_low_order_are_refused(point: str) -> None:
     for use in (
         lambda: agree(A, point),
         lambda: pair_root(A, point, PLAN, "site-1", "site-2"),
-        lambda: pair_mask(A, point, ROOT, ATTEMPT, "site-1", "site-2"),
+        lambda: pair_seed(A, point, ROOT, ATTEMPT, "site-1", "site-2"),
     ):
         with pytest.raises(ProtocolError) as refused:
             use()
@@ -90,12 +109,20 @@ def test_share_opens_for_its_receiver() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"header": b"other"}, {"sender": "site-3"}, {"to": "site-3"}, {"root": b"s" * 32}],
+    [
+        {"header": b"other"},
+        {"sender": "site-3"},
+        {"to": "site-3"},
+        {"root": b"s" * 32},
+        {"purpose": MASK_SHARE},
+    ],
     ids=lambda change: next(iter(change)),
 )
-def test_share_is_bound_to_header_sender_and_receiver(change: dict[str, object]) -> None:
-    share = seal_share(ROOT, b"g" * 32, header=b"header", sender="site-1", to="site-2")
-    how = {"root": ROOT, "header": b"header", "sender": "site-1", "to": "site-2"} | change
+def test_share_is_bound_to_purpose_header_sender_and_receiver(change: dict[str, object]) -> None:
+    usual = {"header": b"header", "sender": "site-1", "to": "site-2", "purpose": GROUP_SHARE}
+    share = seal_share(ROOT, b"g" * 32, **usual)
+    assert share == seal_share(ROOT, b"g" * 32, header=b"header", sender="site-1", to="site-2")
+    how = {"root": ROOT, **usual, **change}
     with pytest.raises(ProtocolError) as refused:
         open_share(how.pop("root"), share, **how)
     assert refused.value.code is ErrorCode.COHORT_SHARE_INVALID
@@ -119,11 +146,20 @@ def test_shares_of_two_receivers_reveal_nothing_by_comparison() -> None:
 
 
 def test_a_pair_has_one_mask_with_two_signs() -> None:
-    one = pair_mask(A, public(B), ROOT, ATTEMPT, "site-1", "site-2")
-    two = pair_mask(B, public(A), ROOT, ATTEMPT, "site-2", "site-1")
-    assert (one.stream_key, one.tag_mask) == (two.stream_key, two.tag_mask)
-    assert (one.sign, two.sign) == (1, -1)
-    assert 0 <= one.tag_mask < PRIME
+    one = pair_seed(A, public(B), ROOT, ATTEMPT, "site-1", "site-2")
+    two = pair_seed(B, public(A), ROOT, ATTEMPT, "site-2", "site-1")
+    assert one == two and len(one) == 48
+    assert (pair_sign("site-1", "site-2"), pair_sign("site-2", "site-1")) == (1, -1)
+    assert pair_sign("site-10", "site-2") == 1  # names sort as text
+
+
+def test_a_mask_is_read_from_its_seed() -> None:
+    seed = bytes(range(32)) + (PRIME + 5).to_bytes(16, "little")
+    mask = PairMask.of(seed, -1)
+    assert (mask.sign, mask.stream_key, mask.tag_mask) == (-1, seed[:32], 5)
+    for short in (seed[:47], seed + b"x", b""):
+        with pytest.raises(ValueError, match="48"):
+            PairMask.of(short, 1)
 
 
 CHANGES = [
@@ -139,17 +175,17 @@ CHANGES = [
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
 def test_mask_and_group_secret_are_bound_to_the_whole_attempt(change: dict[str, object]) -> None:
     other = replace(ATTEMPT, **change)
-    mine = pair_mask(A, public(B), ROOT, ATTEMPT, "site-1", "site-2")
-    theirs = pair_mask(A, public(B), ROOT, other, "site-1", "site-2")
-    assert mine.stream_key != theirs.stream_key
-    assert mine.tag_mask != theirs.tag_mask
+    mine = pair_seed(A, public(B), ROOT, ATTEMPT, "site-1", "site-2")
+    theirs = pair_seed(A, public(B), ROOT, other, "site-1", "site-2")
+    assert mine[:32] != theirs[:32]
+    assert mine[32:] != theirs[32:]
     parts = {"site-1": b"1" * 32, "site-2": b"2" * 32}
     assert group_secret(parts, ATTEMPT) != group_secret(parts, other)
 
 
 def test_mask_needs_the_static_key_as_well() -> None:
-    mine = pair_mask(A, public(B), ROOT, ATTEMPT, "site-1", "site-2")
-    assert pair_mask(A, public(B), b"s" * 32, ATTEMPT, "site-1", "site-2") != mine
+    mine = pair_seed(A, public(B), ROOT, ATTEMPT, "site-1", "site-2")
+    assert pair_seed(A, public(B), b"s" * 32, ATTEMPT, "site-1", "site-2") != mine
 
 
 def test_round_and_attempt_cannot_be_read_as_one_number() -> None:
@@ -174,6 +210,28 @@ def test_group_secret_does_not_depend_on_order() -> None:
 def test_purposes_of_the_group_secret_are_separate() -> None:
     group = b"G" * 32
     made = [tag_secret(group, 8), tag_secret(group, 9)]
+    offsets = {tag_offset(group, n, site) for n in (8, 9) for site in ("site-1", "site-2")}
+    assert len(offsets) == 4
     streams = [blind_key(group, "site-1"), blind_key(group, "site-2")]
     heads = {secret[:32] for secret in (*made, *streams)}
     assert len(heads) == 4
+
+
+def test_a_self_mask_is_bound_to_its_secret_and_header() -> None:
+    seeds = {self_mask_seed(s * 32, header) for s in (b"s", b"t") for header in (b"1", b"2")}
+    assert len(seeds) == 4
+    assert {len(seed) for seed in seeds} == {48}
+
+
+def test_a_commitment_fits_one_secret_of_one_site_in_one_attempt() -> None:
+    usual = (b"s" * 32, PLAN, "site-1", "0d" * 32)
+    changed = [
+        (b"t" * 32, *usual[1:]),
+        (usual[0], "0b" * 32, *usual[2:]),
+        (*usual[:2], "site-2", usual[3]),
+        (*usual[:3], "0e" * 32),
+    ]
+    made = {self_mask_commitment(*each) for each in (usual, *changed)}
+    assert len(made) == 5
+    assert all(len(each) == 64 for each in made)
+    assert self_mask_commitment(*usual) != self_mask_seed(usual[0], b"").hex()[:64]

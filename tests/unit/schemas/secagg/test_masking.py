@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -12,11 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import ErrorCode, ProtocolError
-from schemas.secagg.coordinator import add_masked
+from schemas.secagg.coordinator import add_masked, upload_hash
 from schemas.secagg.field import PRIME
 from schemas.secagg.keys import Attempt, PairMask
-from schemas.secagg.masking import CohortKeys, MaskedSum, MaskedUpdate, check_sum, mask
+from schemas.secagg.masking import (
+    CohortKeys,
+    MaskedSum,
+    MaskedUpdate,
+    Masker,
+    SumOpener,
+    check_sum,
+    mask,
+)
 from schemas.secagg.quantise import NoisedUpdate
+from schemas.secagg.streams import CHUNK_WORDS, Keystream, MaskStreams
 from tests.support.secure_sum import Consortium, summed, vectors_of
 
 LENGTH = 300
@@ -251,10 +261,10 @@ def test_a_sum_of_another_shape_is_malformed() -> None:
 
 
 @pytest.mark.parametrize("value", [1 << 31, -(1 << 31) - 1, 1 << 62])
-def test_numbers_beyond_a_word_are_refused_before_masks_are_spent(value: int) -> None:
+def test_numbers_beyond_a_word_are_refused_and_the_masks_are_gone(value: int) -> None:
     keys = cohort_of(3)["site-000"]
     assert refusal(lambda: mask(keys, np.array([0, value]))) is ErrorCode.VECTOR_OUT_OF_RANGE
-    mask(keys, np.array([0, 1]))
+    assert refusal(lambda: mask(keys, np.array([0, 1]))) is ErrorCode.SECRETS_SPENT
 
 
 @pytest.mark.parametrize(
@@ -263,6 +273,7 @@ def test_numbers_beyond_a_word_are_refused_before_masks_are_spent(value: int) ->
 def test_what_is_not_a_vector_of_integers_is_refused(vector: np.ndarray) -> None:
     keys = cohort_of(3)["site-000"]
     assert refusal(lambda: mask(keys, vector)) is ErrorCode.VECTOR_SHAPE
+    mask(keys, np.arange(5))  # nothing was spent
 
 
 def test_erased_keys_do_nothing() -> None:
@@ -294,5 +305,203 @@ def test_a_noised_update_is_masked_as_its_values() -> None:
 
 def test_secrets_do_not_show_in_a_traceback() -> None:
     keys = Consortium.of(3).keys()["site-1"]
-    text = repr(keys) + repr(keys.spend_pair_masks())
+    text = repr(keys) + repr(keys.spend_masks())
+    masker, opener = Masker(cohort_of(3)["site-000"], 5), SumOpener(keys, 5)
+    text += repr(masker) + repr(opener)
     assert keys.group().hex() not in text and "stream_key" not in text
+
+
+# --- piece by piece -------------------------------------------------------------------------
+
+
+def fed(feed: Callable[[np.ndarray], np.ndarray], whole: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([feed(whole[at : at + size]) for at in range(0, len(whole), size)])
+
+
+@pytest.mark.parametrize("size", [1, 7, LENGTH - 1, LENGTH])
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+def test_pieces_of_any_size_give_the_same_update_and_sum(size: int, kind: str) -> None:
+    blind = kind == "evaluate"
+    whole, pieces = cohort_of(3, kind=kind), cohort_of(3, kind=kind)
+    vectors = vectors_of(whole, LENGTH)
+    masker = Masker(pieces["site-001"], LENGTH, blind=blind)
+    words = fed(masker.feed, vectors["site-001"], size)
+    update = mask(whole["site-001"], vectors["site-001"], blind=blind)
+    assert np.array_equal(words, update.words) and masker.finish() == update.tag
+    total = summed(cohort_of(3, kind=kind), vectors, blind=blind)
+    opener = SumOpener(pieces["site-001"], LENGTH)
+    values = fed(opener.feed, total.words, size)
+    opener.finish(total.tag)
+    assert np.array_equal(values, sum(vectors.values()))
+
+
+@pytest.mark.parametrize("size", [CHUNK_WORDS - 1, CHUNK_WORDS, CHUNK_WORDS + 1])
+def test_pieces_across_the_cache_border_give_the_same_update(size: int) -> None:
+    vector = np.arange(-5, 2 * CHUNK_WORDS) * 1001
+    update = mask(cohort_of(3)["site-000"], vector)
+    masker = Masker(cohort_of(3)["site-000"], len(vector))
+    assert np.array_equal(fed(masker.feed, vector, size), update.words)
+    assert masker.finish() == update.tag
+
+
+def test_a_masker_spends_the_masks_before_the_first_piece() -> None:
+    keys = cohort_of(3)["site-000"]
+    Masker(keys, LENGTH)
+    assert refusal(lambda: Masker(keys, LENGTH)) is ErrorCode.SECRETS_SPENT
+
+
+def test_a_vector_longer_than_announced_voids_the_masking() -> None:
+    masker = Masker(cohort_of(3)["site-000"], 5)
+    assert refusal(lambda: masker.feed(np.arange(6))) is ErrorCode.VECTOR_SHAPE
+    assert refusal(lambda: masker.feed(np.arange(5))) is ErrorCode.SECRETS_SPENT
+
+
+def test_a_vector_shorter_than_announced_has_no_tag() -> None:
+    masker = Masker(cohort_of(3)["site-000"], 5)
+    masker.feed(np.arange(4))
+    assert refusal(masker.finish) is ErrorCode.VECTOR_SHAPE
+    assert refusal(masker.finish) is ErrorCode.SECRETS_SPENT
+
+
+def test_a_bad_number_in_a_late_piece_voids_the_masking() -> None:
+    masker = Masker(cohort_of(3)["site-000"], 10)
+    masker.feed(np.arange(5))
+    assert refusal(lambda: masker.feed(np.array([1 << 31]))) is ErrorCode.VECTOR_OUT_OF_RANGE
+    assert refusal(lambda: masker.feed(np.arange(5))) is ErrorCode.SECRETS_SPENT
+    assert refusal(masker.finish) is ErrorCode.SECRETS_SPENT
+
+
+def test_nothing_follows_the_tag() -> None:
+    masker = Masker(cohort_of(3)["site-000"], 5)
+    masker.feed(np.arange(5))
+    masker.finish()
+    assert refusal(masker.finish) is ErrorCode.SECRETS_SPENT
+    assert refusal(lambda: masker.feed(np.arange(0))) is ErrorCode.SECRETS_SPENT
+
+
+@pytest.mark.parametrize("fed_words", [4, 6])
+def test_a_sum_of_another_length_than_announced_is_malformed(fed_words: int) -> None:
+    keys = cohort_of(3)
+    total = summed(keys, vectors_of(keys, fed_words))
+    opener = SumOpener(keys["site-000"], 5)
+
+    def run() -> None:
+        opener.feed(total.words)
+        opener.finish(total.tag)
+
+    assert refusal(run) is ErrorCode.SUM_MALFORMED
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+def test_a_piece_changed_on_the_way_is_noticed_at_the_end(kind: str) -> None:
+    keys = cohort_of(3, kind=kind)
+    total = summed(keys, vectors_of(keys, LENGTH), blind=kind == "evaluate")
+    opener = SumOpener(keys["site-000"], LENGTH)
+    opener.feed(total.words[:100])
+    opener.feed(total.words[100:200] ^ ONE)
+    opener.feed(total.words[200:])
+    assert refusal(lambda: opener.finish(total.tag)) is ErrorCode.SUM_ALTERED
+
+
+@pytest.mark.parametrize("named", [(), (0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 4), (0, 1, 2, 3, 4)])
+def test_a_sum_of_some_needs_their_names(named: tuple[int, ...]) -> None:
+    """SECAGG-8: each contributor's offset is in the tag; other names fail, as many or not."""
+    keys = cohort_of(5)
+    vectors = vectors_of(keys, LENGTH)
+    *kept, lost = keys
+    uploads = [mask(keys[site], vectors[site]) for site in kept]
+    # The kept sites' masks with the lost one are what it would have taken off.
+    left_over = keys[lost].spend_masks()
+    words = sum(upload.words for upload in uploads)
+    MaskStreams([(mask.sign, mask.stream_key) for mask in left_over]).apply(words)
+    tag = sum(upload.tag for upload in uploads) + sum(m.sign * m.tag_mask for m in left_over)
+    total = MaskedSum(words, tag % PRIME)
+    others = tuple(list(keys)[place] for place in named)
+    if others == tuple(kept):
+        got = check_sum(keys[lost], total, contributors=others)
+        assert np.array_equal(got, sum(vectors[site] for site in kept))
+    else:
+        code = refusal(lambda: check_sum(keys[lost], total, contributors=others))
+        assert code is ErrorCode.SUM_ALTERED
+
+
+def test_memory_does_not_grow_with_the_vector() -> None:
+    """Between source and sink lie a few buffers, as many for a long vector as for a short one."""
+    size = 50_000
+
+    def peak(pieces: int) -> int:
+        sender, receiver = cohort_of(6)["site-000"], cohort_of(6, kind="evaluate")["site-000"]
+        tracemalloc.start()
+        masker, opener = Masker(sender, size * pieces), SumOpener(receiver, size * pieces)
+        for at in range(pieces):
+            opener.feed(masker.feed(np.arange(at, at + size)))
+        masker.finish()
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    short, long = peak(2), peak(20)
+    assert long < short + 100_000 and long < 8 * size * 8
+
+
+# --- recoverable training -------------------------------------------------------------------
+
+
+class Watched(CohortKeys):
+    """Keys of a recoverable attempt that remember which upload they were told of."""
+
+    __slots__ = ("noted",)
+
+    @property
+    def wants_upload_hash(self) -> bool:
+        return True
+
+    def note_upload(self, upload_hash: str) -> None:
+        self.noted = upload_hash
+
+
+def watched() -> Watched:
+    usual = cohort_of(3)["site-000"]
+    return Watched(usual.site_id, usual.roster, usual.attempt, usual.group(), usual.spend_masks())
+
+
+@pytest.mark.parametrize("length", [1, LENGTH, CHUNK_WORDS + 1])
+def test_the_upload_is_noted_by_the_hash_of_what_was_sent(length: int) -> None:
+    keys = watched()
+    update = mask(keys, np.arange(length))
+    assert keys.noted == upload_hash(update)
+
+
+def test_the_hash_does_not_depend_on_the_pieces() -> None:
+    vector = np.arange(LENGTH)
+    pieces, whole = watched(), watched()
+    masker = Masker(pieces, LENGTH)
+    fed(masker.feed, vector, 7)
+    masker.finish()
+    mask(whole, vector)
+    assert pieces.noted == whole.noted
+
+
+def test_no_upload_is_noted_when_masking_was_void() -> None:
+    keys = watched()
+    masker = Masker(keys, 5)
+    masker.feed(np.arange(4))
+    refusal(masker.finish)
+    assert not hasattr(keys, "noted")
+
+
+def test_a_self_mask_is_one_more_mask_that_nothing_cancels() -> None:
+    """SECAGG-12: without the self-mask's seed the sum of all uploads stays unreadable."""
+    keys = cohort_of(3)
+    vectors = vectors_of(keys, LENGTH)
+    own = PairMask.of(hashlib.sha512(b"self").digest()[:48], 1)
+    first = keys["site-000"]
+    keys["site-000"] = CohortKeys(
+        "site-000", first.roster, first.attempt, first.group(), (*first.spend_masks(), own)
+    )
+    total = summed(keys, vectors)
+    assert refusal(lambda: check_sum(keys["site-001"], total)) is ErrorCode.SUM_ALTERED
+    stream = np.empty(LENGTH, dtype="<u4")
+    Keystream(own.stream_key).fill(stream)
+    freed = MaskedSum(total.words - stream, (total.tag - own.tag_mask) % PRIME)
+    assert np.array_equal(check_sum(keys["site-001"], freed), sum(vectors.values()))

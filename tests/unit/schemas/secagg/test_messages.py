@@ -1,4 +1,4 @@
-"""SECAGG-3: a READY is strict, and a cohort's transcript changes with any of its bits."""
+"""SECAGG-3, -13: what sites sign is strict, and a transcript changes with any of its bits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import pytest
 from schemas.canonical import parse
 from schemas.errors import ErrorCode, ProtocolError
 from schemas.limits import MAX_READY_BYTES, MAX_SITES
-from schemas.secagg.messages import Ready, SignedReady, roster_hash, transcript_hash
+from schemas.secagg.messages import (
+    Ready,
+    SignedReady,
+    SurvivorList,
+    roster_hash,
+    transcript_hash,
+)
 from tests.support.secure_sum import Consortium
 
 
@@ -22,6 +28,12 @@ def test_ready_survives_the_wire(issued: list[SignedReady]) -> None:
     assert parse(SignedReady, raw, max_bytes=MAX_READY_BYTES) == issued[0]
 
 
+def test_a_recoverable_ready_survives_the_wire() -> None:
+    signed = Consortium.recoverable(4).issue("site-1")[0]
+    assert len(signed.ready.mask_shares) == 4
+    assert parse(SignedReady, signed.canonical(), max_bytes=MAX_READY_BYTES) == signed
+
+
 def test_the_header_is_the_ready_without_its_shares(issued: list[SignedReady]) -> None:
     ready = issued[0].ready
     assert ready.header().model_dump() == ready.model_dump(exclude={"group_shares", "mask_shares"})
@@ -34,8 +46,11 @@ def test_the_header_is_the_ready_without_its_shares(issued: list[SignedReady]) -
         (b'"round":3', b'"round":-1', ErrorCode.FIELD_INVALID),
         (b'"round":3', b'"round":"3"', ErrorCode.FIELD_INVALID),
         (b'"kind":"train"', b'"kind":"tune"', ErrorCode.FIELD_INVALID),
-        (b'"version":1', b'"version":2', ErrorCode.VERSION_UNKNOWN),
+        (b'"version":2', b'"version":1', ErrorCode.VERSION_UNKNOWN),
         (b'"ledger_head":"ef', b'"ledger_head":"EF', ErrorCode.FIELD_INVALID),
+        (b'"mask_shares":{}', b'"mask_shares":{"site-1":"00"}', ErrorCode.FIELD_INVALID),
+        (b'"mask_shares":{},', b"", ErrorCode.DOCUMENT_NOT_CANONICAL),
+        (b'"self_mask_commitment":"00', b'"self_mask_commitment":"', ErrorCode.FIELD_INVALID),
     ],
 )
 def test_bad_fields_are_refused(
@@ -47,10 +62,60 @@ def test_bad_fields_are_refused(
     assert refused.value.code is code
 
 
-def test_more_shares_than_sites_are_refused(issued: list[SignedReady]) -> None:
+@pytest.mark.parametrize("kind", ["group_shares", "mask_shares"])
+def test_more_shares_than_sites_are_refused(issued: list[SignedReady], kind: str) -> None:
     shares = {f"site-{i}": "00" * 48 for i in range(MAX_SITES + 1)}
     with pytest.raises(ValueError, match="at most"):
-        Ready(**(issued[0].ready.model_dump() | {"group_shares": shares}))
+        Ready(**(issued[0].ready.model_dump() | {kind: shares}))
+
+
+SURVIVORS = SurvivorList(
+    plan_digest="0a" * 32,
+    round=3,
+    attempt=1,
+    transcript_hash="0b" * 32,
+    uploads={"site-2": "0c" * 32, "site-1": "0d" * 32},
+)
+
+
+def test_a_list_of_survivors_has_one_form_whatever_the_order() -> None:
+    turned = SURVIVORS.model_copy(update={"uploads": dict(reversed(SURVIVORS.uploads.items()))})
+    assert turned.canonical() == SURVIVORS.canonical()
+    assert parse(SurvivorList, SURVIVORS.canonical(), max_bytes=2000) == SURVIVORS
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"plan_digest": "0f" * 32},
+        {"round": 4},
+        {"attempt": 2},
+        {"transcript_hash": "0f" * 32},
+        {"uploads": {"site-2": "0c" * 32, "site-1": "0f" * 32}},
+        {"uploads": {"site-2": "0c" * 32}},
+        {"uploads": {"site-2": "0c" * 32, "site-3": "0d" * 32}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_signature_covers_every_part_of_the_list(change: dict[str, object]) -> None:
+    assert SURVIVORS.model_copy(update=change).canonical() != SURVIVORS.canonical()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        (b'"version":2', b'"version":1', ErrorCode.VERSION_UNKNOWN),
+        (b'"0d' + b"0d" * 31 + b'"', b'"0d"', ErrorCode.FIELD_INVALID),
+        (b'"site-1"', b'"Site 1"', ErrorCode.FIELD_INVALID),
+        (b'"attempt":1', b'"attempt":-1', ErrorCode.FIELD_INVALID),
+    ],
+)
+def test_a_list_of_another_form_is_refused(old: bytes, new: bytes, code: ErrorCode) -> None:
+    raw = SURVIVORS.canonical()
+    assert raw.count(old) == 1
+    with pytest.raises(ProtocolError) as refused:
+        parse(SurvivorList, raw.replace(old, new), max_bytes=2000)
+    assert refused.value.code is code
 
 
 def test_transcript_does_not_depend_on_order(issued: list[SignedReady]) -> None:
