@@ -6,15 +6,18 @@ from spoiling an attempt of the others, or the coordinator's own bookkeeping.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from schemas.errors import ErrorCode, ProtocolError, TrustError
 from schemas.evaluation import evaluation_length
 from schemas.governance.study import StudyPlan
-from schemas.secagg.coordinator import words_from_bytes
+from schemas.secagg.coordinator import check_confirmation, words_from_bytes
 from schemas.secagg.field import PRIME
 from schemas.secagg.masking import MaskedUpdate
-from schemas.secagg.messages import SignedReady
+from schemas.secagg.messages import SignedReady, SurvivorList
+from schemas.secagg.recovery import Revealed
 from schemas.signing import Context, SignedDocument, is_valid, open_signed
-from schemas.wire import Final, Frame, Kind, Upload
+from schemas.wire import Confirmation, Final, Frame, Kind, Unmasking, Upload
 
 _MAX_FINAL_BYTES = 4096
 
@@ -63,6 +66,50 @@ def read_upload(
     if tag >= PRIME:
         raise ProtocolError(ErrorCode.VECTOR_SHAPE, "An upload's tag is out of range.")
     return MaskedUpdate(words_from_bytes(frame.blobs[0], length), tag)
+
+
+def read_confirmation(plan: StudyPlan, site: str, frame: Frame, survivors: SurvivorList) -> str:
+    """Give back a survivor's signature under the very list it was shown.
+
+    Raises:
+        ProtocolError: MESSAGE_OUT_OF_ORDER, MESSAGE_OTHER_SITE.
+        TrustError: SIGNATURE_INVALID.
+    """
+    header = frame.header
+    assert isinstance(header, Confirmation)
+    _check_place(site, header, frame, survivors)
+    check_confirmation(plan, survivors, site, header.signature)
+    return header.signature
+
+
+def read_unmasking(
+    site: str, frame: Frame, survivors: SurvivorList, cohort: Collection[str]
+) -> Revealed:
+    """Read what a survivor reveals: a share for each survivor, a seed for each lost site.
+
+    Raises:
+        ProtocolError: MESSAGE_OUT_OF_ORDER, MESSAGE_OTHER_SITE; MESSAGE_MALFORMED when it is not
+            about exactly those sites.
+    """
+    header = frame.header
+    assert isinstance(header, Unmasking)
+    _check_place(site, header, frame, survivors)
+    lost = set(cohort) - survivors.uploads.keys()
+    if header.shares.keys() != survivors.uploads.keys() or header.seeds.keys() != lost:
+        raise ProtocolError(
+            ErrorCode.MESSAGE_MALFORMED, "An unmasking is not about the survivors and the lost."
+        )
+    return Revealed(shares=header.shares, seeds=header.seeds)
+
+
+def _check_place(
+    site: str, header: Confirmation | Unmasking, frame: Frame, survivors: SurvivorList
+) -> None:
+    stated = (header.plan_digest, header.round, header.attempt)
+    if stated != (survivors.plan_digest, survivors.round, survivors.attempt) or frame.blobs:
+        raise ProtocolError(ErrorCode.MESSAGE_OUT_OF_ORDER, "An answer of another attempt.")
+    if header.site_id != site:
+        raise ProtocolError(ErrorCode.MESSAGE_OTHER_SITE, "An answer names another site.")
 
 
 def check_final(

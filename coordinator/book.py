@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from pydantic import TypeAdapter
@@ -9,8 +10,8 @@ from pydantic import TypeAdapter
 from coordinator.db import Database, Event
 from coordinator.lifecycle import StudyState
 from coordinator.model import FinalModel
-from coordinator.rounds import RoundSum
 from coordinator.studies import Studies, StudyRecord
+from coordinator.sums import RoundSum
 from schemas.secagg.messages import SignedReady
 from schemas.signing import SignedDocument
 from schemas.wire import Kind
@@ -69,14 +70,24 @@ class StudyBook:
             n_bytes=n_bytes,
         )
 
+    def note_bytes(self, kind: str, n_bytes: Mapping[str, int]) -> None:
+        """Count what arrived from each site beside its uploads, which the attempt's end counts."""
+        for site_id, count in n_bytes.items():
+            self._db.tally(site_id, self._record.study_id, kind, count)
+
     def store_sum(self, closed: RoundSum) -> None:
-        """Keep a noised sum and the signed cohort that made it."""
+        """Keep a noised sum, the signed cohort behind it and who of it contributed."""
         readies = b"[" + b",".join(ready.canonical() for ready in closed.readies) + b"]"
         with self._db.write(Event("cohort.stored", self._digest, {"round": closed.round})) as sql:
             sql.execute(
                 "INSERT OR REPLACE INTO cohorts VALUES (?, ?, ?)",
                 (self._digest, closed.round, readies),
             )
+            if closed.survivors:
+                sql.execute(
+                    "INSERT OR REPLACE INTO survivors VALUES (?, ?, ?)",
+                    (self._digest, closed.round, json.dumps(closed.survivors)),
+                )
         self._studies.store_sum(self._digest, closed.round, closed.summed, attempt=closed.attempt)
 
     def load_sums(self) -> Sequence[RoundSum]:
@@ -84,8 +95,15 @@ class StudyBook:
         with self._db.read() as sql:
             rows = sql.execute("SELECT * FROM cohorts WHERE digest = ?", (self._digest,)).fetchall()
         readies = {row["round"]: _READIES.validate_json(row["readies"]) for row in rows}
+        survivors = self._studies.survivors(self._digest)
         return [
-            RoundSum(entry.round, entry.attempt, entry.summed, readies[entry.round])
+            RoundSum(
+                entry.round,
+                entry.attempt,
+                entry.summed,
+                readies[entry.round],
+                survivors.get(entry.round, ()),
+            )
             for entry in self._studies.sums_since(self._digest, 0)
         ]
 

@@ -79,6 +79,7 @@ class RoundView(View):
     attempt: int
     state: str
     sites: int
+    sites_lost: int
     seconds: float | None
     reason_code: str
     reason: str
@@ -104,6 +105,16 @@ class PrivacyView(View):
     epsilon_two_hospitals: float
     outside_epsilon: tuple[str, ...]
     tuning_declaration: str
+
+
+class AggregationView(View):
+    """How the hospitals' updates are added, and what happens when one is lost."""
+
+    mode: str
+    maximum_dropouts: int
+    survivor_threshold: int | None  # signatures under a list of survivors; none in atomic mode
+    fewest_summed: int
+    pair_root: str
 
 
 class ResultView(View):
@@ -138,6 +149,7 @@ class StudyView(View):
     steps: int
     steps_done: int
     cohort_minimum: int
+    aggregation: AggregationView
     attempts_opened: int
     attempts_void: int
     round_seconds_median: float | None
@@ -240,6 +252,7 @@ class Overview:
             steps=plan.training.steps,
             steps_done=sum(item.state == "summed" for item in training),
             cohort_minimum=plan.cohort_minimum,
+            aggregation=_aggregation(plan),
             attempts_opened=len(training),
             attempts_void=sum(item.state == "void" for item in training),
             round_seconds_median=round(median(seconds), 3) if seconds else None,
@@ -327,9 +340,20 @@ def _round(item: Attempt) -> RoundView:
         attempt=item.attempt,
         state=item.state,
         sites=len(item.roster),
+        sites_lost=len(item.roster) - len(item.survivors) if item.survivors else 0,
         seconds=None if item.seconds is None else round(item.seconds, 3),
         reason_code=item.reason_code,
         reason=reason_text(item.reason_code),
+    )
+
+
+def _aggregation(plan: StudyPlan) -> AggregationView:
+    return AggregationView(
+        mode=plan.aggregation.mode,
+        maximum_dropouts=plan.aggregation.maximum_dropouts,
+        survivor_threshold=plan.survivor_threshold if plan.is_recoverable else None,
+        fewest_summed=plan.fewest_summed,
+        pair_root=plan.aggregation.pair_root,
     )
 
 

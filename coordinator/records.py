@@ -43,6 +43,7 @@ class Attempt:
     closed: str | None
     seconds: float | None
     reason_code: str
+    survivors: tuple[str, ...] = ()  # the contributors, where some of the roster were lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,7 @@ class RoundRecords:
 
     def attempts(self, digest: str) -> list[Attempt]:
         """Return all attempts of a study: training by round, then the evaluation."""
+        known = {("train", "summed", at): who for at, who in self.survivors(digest).items()}
         with self._db.read() as sql:
             rows = sql.execute(
                 "SELECT * FROM attempts WHERE digest = ? ORDER BY kind DESC, round, attempt",
@@ -172,9 +174,16 @@ class RoundRecords:
                 closed=row["closed"],
                 seconds=row["seconds"],
                 reason_code=row["reason_code"],
+                survivors=known.get((row["kind"], row["state"], row["round"]), ()),
             )
             for row in rows
         ]
+
+    def survivors(self, digest: str) -> dict[int, tuple[str, ...]]:
+        """Return round -> contributors, for rounds that closed without some of their cohort."""
+        with self._db.read() as sql:
+            rows = sql.execute("SELECT * FROM survivors WHERE digest = ?", (digest,)).fetchall()
+        return {row["round"]: tuple(json.loads(row["sites"])) for row in rows}
 
     def store_sum(self, digest: str, round: int, summed: MaskedSum, *, attempt: int) -> None:
         """Keep the noised sum of a training round; a second one for the round is refused.

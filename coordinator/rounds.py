@@ -5,8 +5,8 @@ memory and against scripted faults. It holds no power: every rule that protects 
 again by each site, and what the coordinator decides here is only who is asked and when to give up.
 
 Order of one attempt (READY → COHORT → charge → sample → compute → UPLOAD → sum): a lost site voids
-the attempt; fresh keys, sample and noise follow under the next attempt number, within the plan's
-retry cap and with at least m_min sites.
+the attempt, unless the plan is recoverable and `coordinator.recovery` saves it; fresh keys, sample
+and noise follow under the next attempt number, within the plan's retry cap and with enough sites.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Protocol
 from coordinator.answers import check_final, check_ready, read_upload
 from coordinator.asking import Asker, Exchange, Patience
 from coordinator.model import FinalModel, rebuild
+from coordinator.recovery import Recovery
+from coordinator.sums import RoundSum
 from schemas.errors import CohortiumError, ErrorCode
 from schemas.governance.study import StudyPlan
 from schemas.secagg.coordinator import add_masked, words_to_bytes
@@ -38,28 +40,7 @@ from schemas.wire import (
     encode,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class RoundSum:
-    """The sum that closed a training round, with the signed cohort behind it."""
-
-    round: int
-    attempt: int
-    summed: MaskedSum
-    readies: tuple[SignedReady, ...]
-
-    def blob(self) -> bytes:
-        """Give the words as they travel."""
-        return words_to_bytes(self.summed.words)
-
-    def tag(self, *, evidence: bool) -> SumTag:
-        """Name the sum; with the cohort's READY messages for a site that was not in it."""
-        return SumTag(
-            round=self.round,
-            attempt=self.attempt,
-            tag=f"{self.summed.tag:016x}",
-            readies=self.readies if evidence else (),
-        )
+__all__ = ["Book", "RoundSum", "StudyEnded", "StudyRun"]
 
 
 class Book(Protocol):
@@ -75,6 +56,7 @@ class Book(Protocol):
     def close_attempt(
         self, kind: Kind, round_: int, attempt: int, n_bytes: Mapping[str, int], code: str
     ) -> None: ...
+    def note_bytes(self, kind: str, n_bytes: Mapping[str, int]) -> None: ...
     def store_sum(self, closed: RoundSum) -> None: ...
     def load_sums(self) -> Sequence[RoundSum]: ...
     def finals(self) -> Mapping[str, SignedDocument]: ...
@@ -128,7 +110,7 @@ class StudyRun:
             StudyEnded: with the reason the study waits or ended early.
         """
         while len(self._sums) < self.plan.training.steps:
-            self._check_going_on()
+            self._check_going_on(self.plan.fewest_summed)
             self._train_round(len(self._sums))
         finals = self._close()
         self._evaluate(finals)
@@ -153,12 +135,30 @@ class StudyRun:
             )
             calls[site] = encode(call, *(entry.blob() for entry in self._sums[-1:]))
         uploads, code = self._collect(calls, "train", round_, attempt)
-        if not code:
-            summed = add_masked(uploads, sorted(uploads))
-            closed = RoundSum(round_, attempt, summed, tuple(readies.values()))
+        closed, code = self._sum_up(round_, attempt, readies, uploads, code)
+        if closed is not None:
             self.book.store_sum(closed)
             self._sums.append(closed)
+        else:
+            self._readies = {}
         self.book.close_attempt("train", round_, attempt, _sizes(uploads), code)
+
+    def _sum_up(
+        self,
+        round_: int,
+        attempt: int,
+        readies: Mapping[str, SignedReady],
+        uploads: Mapping[str, MaskedUpdate],
+        code: str,
+    ) -> tuple[RoundSum | None, str]:
+        """Make the sum of an attempt's uploads, or say why there is none."""
+        if self.plan.is_recoverable:
+            asker, note = self._asker, self.book.note_bytes
+            return Recovery(self.plan, asker, note, round_, attempt, readies, uploads).run()
+        if code:
+            return None, code
+        summed = add_masked(uploads, sorted(uploads))
+        return RoundSum(round_, attempt, summed, tuple(readies.values())), ""
 
     def _next_attempt(self, kind: Kind, round_: int) -> int:
         """Number the attempt: the one already promised in READY messages, else a fresh one."""
@@ -181,8 +181,9 @@ class StudyRun:
 
         Sites that already sent the READY of this attempt with their last upload are not asked
         again; a site that was away is asked as soon as it is online again, without holding up
-        the others once m_min of them are ready. An evaluation waits for its whole roster.
+        the others once enough of them are ready. An evaluation waits for its whole roster.
         """
+        fewest = self.plan.fewest_summed if kind == "train" else self.plan.cohort_minimum
         started = self.monotonic()
         self._invited = set()
         while True:
@@ -192,7 +193,7 @@ class StudyRun:
             self._ask_ready(asked, kind, round_, attempt, finals)
             missing = [s for s in wanted if s not in self._readies]
             self.book.note_waits(self._asker.why(missing))
-            enough = len(self._readies) >= self.plan.cohort_minimum
+            enough = len(self._readies) >= fewest
             late = self.monotonic() - started > self.patience.rejoin_seconds
             if enough and (not missing or (kind == "train" and (round_ > 0 or late))):
                 return
@@ -202,7 +203,7 @@ class StudyRun:
                     "Fewer sites than needed answered in time.",
                     hint="See the reason beside each site; the study goes on when they are back.",
                 )
-            self._check_going_on()
+            self._check_going_on(fewest)
             self.sleep(self.patience.pause_seconds)
 
     def _ask_ready(
@@ -254,7 +255,7 @@ class StudyRun:
     def _collect(
         self, calls: Mapping[str, bytes], kind: Kind, round_: int, attempt: int
     ) -> tuple[dict[str, MaskedUpdate], str]:
-        """Send each site its COHORT; return all uploads, or the code that voids the attempt."""
+        """Send each site its COHORT; return the uploads, and why the first lost one is lost."""
         # Written down before the cohort is announced: from here on the attempt may be charged.
         self.book.open_attempt(kind, round_, attempt, sorted(calls))
         self._attempts[kind, round_] = attempt + 1
@@ -275,8 +276,7 @@ class StudyRun:
                 self._keep_ready(site, header.next_ready, kind, round_ + 1, 0)
         lost = [site for site in calls if site not in uploads]
         if lost:
-            self._readies = {}
-            return {}, self._asker.reason_of(lost[0])
+            return uploads, self._asker.reason_of(lost[0])
         self._asker.took(self.monotonic() - started)
         return uploads, ""
 
@@ -379,15 +379,18 @@ class StudyRun:
         """Sites of the plan that approved it and did not stop it."""
         return frozenset(self.book.approvals()) - self.book.stopped_sites()
 
-    def _check_going_on(self) -> None:
+    def _check_going_on(self, fewest: int = 0) -> None:
         """Leave when the coordinator shuts down or too many sites stopped the study.
+
+        Args:
+            fewest: sites that the present phase needs; the cohort minimum by default.
 
         Raises:
             StudyEnded: INTERNAL_PROCESS_ENDED or STUDY_QUORUM_LOST.
         """
         if self.should_stop():
             raise StudyEnded(ErrorCode.INTERNAL_PROCESS_ENDED, "The coordinator is shutting down.")
-        if len(self._allowed()) < self.plan.cohort_minimum:
+        if len(self._allowed()) < (fewest or self.plan.cohort_minimum):
             raise StudyEnded(
                 ErrorCode.STUDY_QUORUM_LOST, "Fewer sites than the plan's minimum are left."
             )

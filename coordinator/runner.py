@@ -113,6 +113,10 @@ class Runner:
         """Say whether enough sites are left that neither stopped nor refused."""
         willing = set(self._studies.approvals(record.digest))
         willing -= set(self._studies.stops(record.digest))
+        attempts = self._studies.attempts(record.digest)
+        steps = sum((each.kind, each.state) == ("train", "summed") for each in attempts)
+        if steps < record.plan.training.steps:
+            return len(willing) >= record.plan.fewest_summed
         return len(willing) >= record.plan.cohort_minimum
 
     def _online(self, record: StudyRecord) -> frozenset[str]:

@@ -96,6 +96,13 @@ CREATE TABLE IF NOT EXISTS cohorts (
     PRIMARY KEY (digest, round)
 ) STRICT;
 
+CREATE TABLE IF NOT EXISTS survivors (
+    digest TEXT NOT NULL REFERENCES studies,
+    round  INTEGER NOT NULL,
+    sites  TEXT NOT NULL,                          -- JSON array: who contributed, if not all did
+    PRIMARY KEY (digest, round)
+) STRICT;
+
 CREATE TABLE IF NOT EXISTS finals (
     digest     TEXT NOT NULL REFERENCES studies,
     site_id    TEXT NOT NULL,

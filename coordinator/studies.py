@@ -157,14 +157,14 @@ class Studies(RoundRecords):
         """Go on with those who approved, on the vendor's word, without waiting for the rest.
 
         Raises:
-            PolicyDenied: fewer than the plan's cohort minimum approved.
+            PolicyDenied: fewer approved than the plan needs in a sum.
         """
         record = self.by_digest(digest)
         ready = set(self.approvals(digest)) - set(self.stops(digest))
-        if len(ready) < record.plan.cohort_minimum:
+        if len(ready) < record.plan.fewest_summed:
             raise PolicyDenied(
                 ErrorCode.APPROVAL_MISSING,
-                "Fewer hospitals have approved than the plan's cohort minimum.",
+                "Fewer hospitals have approved than the plan needs in a sum.",
                 hint="Run cohortium study watch to see whose answer is missing.",
             )
         self.set_state(digest, StudyState.APPROVED)
@@ -322,7 +322,7 @@ class Studies(RoundRecords):
         sites = {site.site_id for site in record.plan.sites}
         stopped = set(self.stops(digest))
         approved = set(self.approvals(digest)) - stopped
-        if len(sites - stopped) < record.plan.cohort_minimum:
+        if len(sites - stopped) < record.plan.fewest_summed:
             self.set_state(digest, StudyState.REFUSED, ErrorCode.STUDY_TOO_FEW_SITES.value)
         elif approved | stopped == sites:
             self.set_state(digest, StudyState.APPROVED)
@@ -354,8 +354,7 @@ class Studies(RoundRecords):
                     "The plan names a site that is not enrolled.",
                     hint="Invite the site first, or take it out of the plan.",
                 )
-            pinned = (site.identity_key, site.approval_key, site.study_key)
-            if pinned != (card.identity_key, card.approval_key, card.study_key):
+            if not site.has_keys_of(card):
                 raise TrustError(
                     ErrorCode.PEER_KEY_SUBSTITUTED,
                     "The plan holds another key for a site than the one it enrolled with.",

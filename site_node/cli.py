@@ -63,7 +63,7 @@ def init(
     screen.facts(
         [
             ("site.toml", "settings and floors; floors can only make plans stricter"),
-            ("keys/", "seven secrets, one file each, readable by this user only: back them up"),
+            ("keys/", "eight secrets, one file each, readable by this user only: back them up"),
             ("state/site.db", "audit log, privacy ledger, journal, manifest"),
         ]
     )

@@ -28,6 +28,7 @@ class Floors(BaseModel):
     minimum_roc_patients: int = Field(default=10, ge=10, le=10_000)
     maximum_update_bytes: int = Field(default=64 * 2**20, ge=4, le=2**30)
     allow_evaluation: bool = True
+    allow_recoverable: bool = True  # sums that are shown although hospitals were lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,10 @@ def floor_findings(plan: StudyPlan, floors: Floors) -> tuple[FloorFinding, ...]:
     if not floors.allow_evaluation and "masked-evaluation" in plan.outputs:
         found.append(
             FloorFinding(code.FLOOR_OUTPUT, "allow_evaluation", "masked-evaluation", "none")
+        )
+    if not floors.allow_recoverable and plan.is_recoverable:
+        found.append(
+            FloorFinding(code.FLOOR_AGGREGATION, "allow_recoverable", "recoverable", "atomic")
         )
     return tuple(found)
 

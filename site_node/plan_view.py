@@ -226,7 +226,15 @@ def _show_hospitals(screen: Screen, site: SiteContext, review: Review) -> None:
         rows.append((check.site_id, check.name, check.fingerprint[:16] or "-", state))
     screen.table(("hospital", "name", "fingerprint begins", "keys"), rows)
     screen.line(f"  and this hospital, {site.config.site_id}.")
+    screen.line(f"  {lost_words(plan)}")
     screen.put(
+        aggregation={
+            "mode": plan.aggregation.mode,
+            "pair_root": plan.aggregation.pair_root,
+            "dropouts_allowed": plan.dropouts_allowed(len(plan.sites)),
+            "fewest_summed": plan.fewest_summed,
+            "survivor_threshold": plan.survivor_threshold if plan.is_recoverable else None,
+        },
         peers=[
             {
                 "site_id": check.site_id,
@@ -236,7 +244,27 @@ def _show_hospitals(screen: Screen, site: SiteContext, review: Review) -> None:
                 "problem": None if check.problem is None else check.problem.value,
             }
             for check in review.peers
-        ]
+        ],
+    )
+
+
+def lost_words(plan: StudyPlan) -> str:
+    """Say what happens when a hospital is lost in the middle of an attempt."""
+    if not plan.is_recoverable:
+        return (
+            "If a hospital is lost in the middle of an attempt, there is no sum: the attempt stays "
+            f"charged and another one follows, {plan.training.retry_cap} times at most."
+        )
+    everyone = len(plan.sites)
+    lost = plan.dropouts_allowed(everyone)
+    more = (everyone - plan.collusion_bound) / plan.noise_sharers(everyone)
+    return (
+        f"Up to {lost} of the {everyone} hospitals may be lost during an attempt. Its sum "
+        f"is then shown without them: of at least {plan.fewest_summed} hospitals, and only after "
+        f"{plan.survivor_threshold} of them signed the same list of who is in it. To make up for "
+        f"those that may be lost, each hospital adds {more:.3g} times the noise variance. Where "
+        "more are lost, the attempt stays charged and another one follows, "
+        f"{plan.training.retry_cap} times at most. The evaluation survives no loss."
     )
 
 

@@ -44,6 +44,11 @@ def show_stop(screen: Screen, plan: StudyPlan, report: StopReport) -> None:
         screen.line(
             "They were masked; sums they are part of may still be computed. They stay charged."
         )
+        if plan.is_recoverable:
+            screen.line(
+                "This hospital signs no list of survivors and helps to unmask no sum any more; "
+                "enough of the others may do without it."
+            )
     else:
         screen.line("No upload of this plan had been sent.")
     if report.held_back:

@@ -28,12 +28,16 @@ from schemas.wire import (
     ReadyReply,
     Refusal,
     ReleaseReply,
+    Request,
     Result,
+    SurvivorsCall,
+    UnmaskCall,
     Upload,
     decode,
     encode,
 )
 from site_node.logs import event
+from site_node.recovery import confirm, unmask
 from site_node.session import StudySession, require_running
 
 if TYPE_CHECKING:
@@ -61,9 +65,11 @@ class SiteRounds:
         """
         digest = None
         try:
-            frame = decode(raw, allowed=(Open, CohortCall, Close, Result))
+            frame = decode(
+                raw, allowed=(Open, CohortCall, SurvivorsCall, UnmaskCall, Close, Result)
+            )
             header = frame.header
-            assert isinstance(header, Open | CohortCall | Close | Result)
+            assert isinstance(header, Request)
             digest = header.plan_digest
             session = self._session(digest)
             match header:
@@ -73,6 +79,10 @@ class SiteRounds:
                     return execute_round(session, header, frame)
                 case CohortCall():
                     return execute_evaluation(session, header, frame)
+                case SurvivorsCall():
+                    return confirm(session, header)
+                case UnmaskCall():
+                    return unmask(session, header)
                 case Close():
                     return self._close(session, header, frame)
                 case Result():
@@ -167,15 +177,16 @@ def execute_round(session: StudySession, call: CohortCall, frame: Frame) -> Rele
     session.watch_heads(call.readies)
     # 4  Charge: ledger, journal and audit in one durable transaction, before anything is computed.
     charge = site.charge(plan, "train", call.round, call.attempt, keys.roster)
+    session.charges["train"] = charge
     # 5  Features of the training split; sample of patients by CSPRNG coins.
     features = session.features("train")
     rate = plan.training.sampling_rate
     chosen = poisson_mask(features.patients, rate, session.entropy)
     # 6  Per-patient gradients, clipped, truncated onto the integer grid, summed.
     clipped = clipped_integer_sum(plan, session.standing.state.parameters, features, chosen)
-    # 7  This site's share of the noise, for the cohort it knows.
+    # 7  This site's share of the noise, for the cohort it knows and those the plan lets it lose.
     noised = noised_update(plan, clipped, len(keys.roster), session.entropy)
-    # 8  Mask, with the affine tag.
+    # 8  Mask, with the affine tag; in recoverable mode under a self-mask as well.
     masked = mask(keys, noised)
     # 9  READY of the next round travels with this upload.
     following = None
@@ -192,7 +203,7 @@ def execute_round(session: StudySession, call: CohortCall, frame: Frame) -> Rele
         ),
         words_to_bytes(masked.words),
     )
-    # 10 The only door.
+    # 10 The only door. In recoverable mode the sum is unmasked later: `site_node.recovery`.
     return site.gate.release(
         "masked-update", body, plan=plan, contributors=len(keys.roster), charge=charge
     )

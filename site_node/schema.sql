@@ -67,6 +67,15 @@ CREATE TABLE IF NOT EXISTS approvals (
     approved_at TEXT NOT NULL
 ) STRICT;
 
+-- Secrets agreed with other hospitals by ML-KEM-768 when this one approved; sealed under kem.key.
+CREATE TABLE IF NOT EXISTS kem_secrets (
+    plan_digest TEXT NOT NULL,
+    peer TEXT NOT NULL,
+    ciphertext TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    PRIMARY KEY (plan_digest, peer)
+) STRICT;
+
 CREATE TABLE IF NOT EXISTS refusals (
     plan_digest TEXT PRIMARY KEY,
     study_id TEXT NOT NULL,
@@ -105,6 +114,13 @@ CREATE TABLE IF NOT EXISTS journal_heads (
     peer TEXT NOT NULL,
     head TEXT NOT NULL,
     UNIQUE (plan_digest, peer, head)
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS journal_charges (
+    plan_digest TEXT NOT NULL,
+    peer        TEXT NOT NULL,
+    charges     INTEGER NOT NULL,                  -- fewest a peer can have in its ledger by now
+    PRIMARY KEY (plan_digest, peer)
 ) STRICT;
 
 CREATE TABLE IF NOT EXISTS evaluation_snapshots (

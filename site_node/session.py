@@ -8,7 +8,7 @@ coordinator opens a new attempt with fresh keys, sample and noise.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +23,7 @@ from schemas.governance.study import StudyPlan
 from schemas.models import from_safetensors, initial_state
 from schemas.secagg.coordinator import sum_hash, words_from_bytes
 from schemas.secagg.messages import SignedReady
+from schemas.secagg.recovery import contributors_of
 from schemas.secagg.site import (
     CohortKeys,
     MaskedSum,
@@ -34,6 +35,7 @@ from schemas.secagg.site import (
 )
 from schemas.signing import SignedDocument
 from schemas.wire import Kind, SumTag
+from site_node.kem import kem_secrets
 from site_node.logs import event
 from site_node.standing import Standing
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from schemas.entropy import Entropy
     from site_node.cohort.features import Features
     from site_node.context import SiteContext
+    from site_node.governance.ledger import ChargeRef
 
 
 @dataclass(slots=True)
@@ -53,8 +56,11 @@ class StudySession:
     entropy: Entropy
     standing: Standing
     approved: frozenset[str] = frozenset()
+    kem_secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     issued: dict[Kind, tuple[SignedReady, ReadySecrets]] = field(default_factory=dict)
     keys: dict[Kind, tuple[int, int, CohortKeys]] = field(default_factory=dict)
+    charges: dict[Kind, ChargeRef] = field(default_factory=dict)
+    watched: tuple[int, int, dict[str, int]] | None = None  # charges said in the last cohort
     _features: dict[str, Features] = field(default_factory=dict)
 
     @classmethod
@@ -84,10 +90,15 @@ class StudySession:
     def party(self) -> Party:
         """Who this site is in the secure sum."""
         keys = self.site.keys
-        return Party(self.site.config.site_id, keys.identity, keys.study)
+        return Party(self.site.config.site_id, keys.identity, keys.study, self.kem_secrets)
 
     def accept_approvals(self, approvals: Sequence[SignedDocument]) -> None:
-        """Learn which sites' stewards approved this very plan."""
+        """Learn which sites' stewards approved this very plan, and what they encapsulated.
+
+        Raises:
+            TrustError: in a hybrid plan, as `site_node.kem.kem_secrets` says.
+        """
+        self.kem_secrets = kem_secrets(self.site, self.plan, approvals)
         self.approved = frozenset(check_approvals(self.plan, approvals).approved)
 
     def features(self, split: Literal["train", "test"]) -> Features:
@@ -125,6 +136,7 @@ class StudySession:
             model_hash=model_hash,
             last_sum_hash=last_sum,
             ledger_head=self.site.ledger.head(),
+            ledger_charges=self.site.ledger.charges(self.digest),
             entropy=self.entropy,
             recipients=self.approved,
         )
@@ -161,11 +173,17 @@ class StudySession:
         Raises:
             TrustError: LEDGER_ROLLBACK.
         """
+        first = readies[0].ready  # `join_cohort` saw to it that all are of one attempt
+        if first.kind == "train":
+            said = {signed.ready.site_id: signed.ready.ledger_charges for signed in readies}
+            self.watched = first.round, first.attempt, said
         for signed in readies:
             ready = signed.ready
             if ready.site_id == self.site.config.site_id:
                 continue
-            if not self.site.journal.remember_head(self.digest, ready.site_id, ready.ledger_head):
+            if not self.site.journal.remember_head(
+                self.digest, ready.site_id, ready.ledger_head, ready.ledger_charges
+            ):
                 raise TrustError(
                     ErrorCode.LEDGER_ROLLBACK,
                     "Another hospital's ledger was restored from an older copy.",
@@ -194,17 +212,25 @@ class StudySession:
         derives the tag secret from the signed READY messages of that attempt.
 
         Raises:
-            ProtocolError: SUM_ALTERED, SUM_MISMATCH, SUM_UNVERIFIABLE, SITE_BEHIND.
+            ProtocolError: SUM_ALTERED, SUM_MISMATCH, SUM_UNVERIFIABLE, SITE_BEHIND; or the sum
+                is said to be of other hospitals than this site knows or may believe.
         """
         summed = MaskedSum(words_from_bytes(blob, self.plan.model.parameters), int(tag.tag, 16))
         given = sum_hash(summed)
         if not self.standing.expects(tag.round, given):
             return
-        values = check_sum(self._keys_of(tag), summed)
+        keys = self._keys_of(tag)
+        contributors = contributors_of(keys, tag.survivors)
+        values = check_sum(keys, summed, contributors=contributors)
         following = self.standing.stepped(values, given, self.plan.training)
         # Durable first: memory must never be ahead of what a restart would find.
         self.site.journal.save_state(self.digest, following.step, following.to_bytes(), given)
         self.standing = following
+        charged = self._charges_before(tag)
+        # A contributor was charged for this very attempt; a ledger that says less went back.
+        self.site.journal.expect_charges(
+            self.digest, {site: charged[site] + 1 for site in contributors if site in charged}
+        )
         note_time("sum.checked", self.digest, "train", tag.round, tag.attempt)
 
     def open_blind_sum(self, tag: SumTag, blob: bytes) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -222,8 +248,15 @@ class StudySession:
                 ErrorCode.ATTEMPT_UNKNOWN, "This site did not take part in that evaluation."
             )
         length = evaluation_length(self.plan.evaluation.bins)
-        values = check_sum(held[2], MaskedSum(words_from_bytes(blob, length), int(tag.tag, 16)))
-        return values, held[2].roster
+        keys, summed = held[2], MaskedSum(words_from_bytes(blob, length), int(tag.tag, 16))
+        values = check_sum(keys, summed, contributors=contributors_of(keys, tag.survivors))
+        return values, keys.roster
+
+    def _charges_before(self, tag: SumTag) -> dict[str, int]:
+        """Give what each member's READY of a summed attempt said of its charges."""
+        if self.watched is not None and self.watched[:2] == (tag.round, tag.attempt):
+            return self.watched[2]  # seen by this site itself, not as the coordinator tells it
+        return {signed.ready.site_id: signed.ready.ledger_charges for signed in tag.readies}
 
     def _keys_of(self, tag: SumTag) -> CohortKeys:
         """Find the means to check a training sum: own keys, or the attempt's signed cohort."""

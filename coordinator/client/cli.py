@@ -105,6 +105,7 @@ def study_plan(
     """Fill a draft in, show what it will cost and what will leave, and sign it."""
     import os
 
+    from coordinator.client.aggregation import aggregation_values
     from coordinator.client.drafts import Parties, read_cards, read_draft, resolve
     from coordinator.client.home import find_home
     from coordinator.client.http import Client
@@ -132,6 +133,7 @@ def study_plan(
             "plan_digest": plan.digest(),
             "file": str(out),
             "plan": plan.model_dump(mode="json"),
+            "aggregation": aggregation_values(plan),
         },
         *plan_lines(plan, chosen),
         f"Signed and wrote {out}. Send exactly this file: cohortium study apply {out}",

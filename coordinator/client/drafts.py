@@ -8,6 +8,7 @@ A draft is a TOML file of the plan's own fields. These are left out of it and fi
 | created, expires | now, and ``valid_days`` of the draft |
 | vendor, vendor_key | the access file's holder and the key of the vendor's folder |
 | sites | the hospitals' signed identity cards |
+| outputs | the draft, and what unmasks a sum where ``aggregation.mode`` is recoverable |
 | recipients | the vendor alone, unless the draft names others |
 | app_bundle_sha256 | the coordinator |
 | deid_profile_sha256 | the shipped keep-list for the kind of source, unless the draft fixes it |
@@ -43,6 +44,7 @@ _FILLED_IN: Final[Mapping[str, frozenset[str]]] = {
     "model": frozenset({"parameters", "initial_weights_sha256"}),
     "privacy": frozenset({"noise_multiplier", "epsilon_two_hospitals"}),
 }
+_UNMASKING: Final = ("survivor-confirmation", "unmasking")
 _DEFAULT_DAYS: Final = 30
 _MAX_DRAFT_BYTES: Final = 512 * 1024
 _MAX_CARD_FILE_BYTES: Final = 64 * 1024
@@ -162,6 +164,7 @@ def resolve(
     if not isinstance(days, int) or days < 1:
         raise ConfigError(ErrorCode.CONFIG_INVALID, "valid_days is a whole number of days.")
     values.setdefault("recipients", [parties.vendor])
+    values |= _outputs(values)
     values.setdefault("deid_profile_sha256", _profile_digest(_table(values, "data")))
     model, weights = _model(_table(values, "model"), entropy)
     training = build(TrainingTerms, _table(values, "training"))
@@ -171,7 +174,10 @@ def resolve(
         "expires": format_time(now + timedelta(days=days)),
         "vendor": parties.vendor,
         "vendor_key": parties.vendor_key,
-        "sites": [_site(card) for card in sorted(parties.cards, key=lambda c: c.site_id)],
+        "sites": [
+            _site(card, is_hybrid=_is_hybrid(values))
+            for card in sorted(parties.cards, key=lambda c: c.site_id)
+        ],
         "app_bundle_sha256": parties.app_bundle_sha256,
         "model": model,
         "privacy": _privacy(_table(values, "privacy"), training),
@@ -244,8 +250,23 @@ def _profile_digest(data: Mapping[str, Any]) -> str:
     return str(known.get(data.get("source"), ""))
 
 
-def _site(card: IdentityCard) -> dict[str, str]:
-    return {
+def _outputs(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete the outputs of a recoverable plan: it cannot run without what unmasks its sums."""
+    aggregation, listed = values.get("aggregation"), values.get("outputs")
+    if not isinstance(aggregation, dict) or aggregation.get("mode") != "recoverable":
+        return {}
+    if not isinstance(listed, list):
+        return {}
+    return {"outputs": [*listed, *(kind for kind in _UNMASKING if kind not in listed)]}
+
+
+def _is_hybrid(values: Mapping[str, Any]) -> bool:
+    aggregation = values.get("aggregation", {})
+    return isinstance(aggregation, dict) and aggregation.get("pair_root") == "x25519-ml-kem-768"
+
+
+def _site(card: IdentityCard, *, is_hybrid: bool) -> dict[str, str]:
+    return ({"kem_key": card.kem_key} if is_hybrid else {}) | {
         "site_id": card.site_id,
         "name": card.name,
         "identity_key": card.identity_key,

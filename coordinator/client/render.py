@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from coordinator.client.aggregation import aggregation_lines
 from schemas.evaluation import Release
 from schemas.governance.study import StudyPlan
 from schemas.identity import IdentityCard, fingerprint, fingerprint_words
@@ -20,6 +21,8 @@ OUTSIDE: Final = (
 )
 AUROC_METHOD: Final = "DeLong on binned scores, 95 %"
 RATE_METHOD: Final = "Wilson, 95 %, at the plan's threshold"
+CALIBRATION_METHOD: Final = "mean predicted probability less share of positives, normal, 95 %"
+BRIER_METHOD: Final = "mean squared error of the predicted probabilities, normal, 95 %"
 
 
 def epsilon_lines(plan: StudyPlan) -> list[str]:
@@ -55,7 +58,10 @@ def plan_lines(plan: StudyPlan, cards: Sequence[IdentityCard] = ()) -> list[str]
         words = fingerprint_words(prints[site.site_id]) if site.site_id in prints else ""
         lines.append(f"    {site.site_id:<14} {site.name}  {words}".rstrip())
     vector = 4 * plan.model.parameters
+    first, *rest = aggregation_lines(plan)
     lines += [
+        f"  adding up   {first}",
+        *("              " + line for line in rest),
         f"  leaves      {', '.join(plan.outputs)}",
         f"              each update {vector} bytes of masked words and a signed header; no loss,",
         "              no counts. Every hospital sees all kinds and bytes in its own `plan show`.",
@@ -99,6 +105,16 @@ def result_values(
             "method": RATE_METHOD,
             "threshold": release.threshold,
         },
+        "calibration_in_the_large": {
+            "value": release.calibration_in_the_large,
+            "interval": list(release.calibration_in_the_large_ci),
+            "method": CALIBRATION_METHOD,
+        },
+        "brier": {
+            "value": release.brier,
+            "interval": list(release.brier_ci),
+            "method": BRIER_METHOD,
+        },
         "positives_at_least": release.positives_at_least,
         "negatives_at_least": release.negatives_at_least,
         "roc": [[p.false_positive_rate, p.true_positive_rate] for p in release.roc],
@@ -135,6 +151,8 @@ def result_lines(plan: StudyPlan, values: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  {name:<12} {_with_interval(rate)}  ({rate['method']} {rate['threshold']:g})"
         )
+    for name, key in (("calibration", "calibration_in_the_large"), ("Brier", "brier")):
+        lines.append(f"  {name:<12} {_with_interval(values[key])}  ({values[key]['method']})")
     signers = ", ".join(item["site_id"] for item in values["signed_by"])
     return [
         *lines,
@@ -153,7 +171,7 @@ def result_csv(values: Mapping[str, Any]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["study", "quantity", "value", "low", "high", "method"])
     study = values["study_id"]
-    for name in ("auroc", "sensitivity", "specificity"):
+    for name in ("auroc", "sensitivity", "specificity", "calibration_in_the_large", "brier"):
         item = values[name]
         writer.writerow([study, name, item["value"], *item["interval"], item["method"]])
     bound = values["auroc"]["certified_bound"]

@@ -16,11 +16,20 @@ from schemas.canonical import Document, sha256_hex
 from schemas.errors import CohortiumError, ErrorCode, PolicyDenied
 from schemas.ids import format_time
 from schemas.signing import Context, is_valid, sign
-from schemas.wire import FinalReply, ReadyReply, Refusal, ReleaseReply, Upload, decode
+from schemas.wire import (
+    Confirmation,
+    FinalReply,
+    ReadyReply,
+    Refusal,
+    ReleaseReply,
+    Unmasking,
+    Upload,
+    decode,
+)
 from site_node.clock import Clock, utc_now
 from site_node.db import Database
 from site_node.egress.released import Released, _release
-from site_node.egress.rules import MASKED, REFUSAL, Candidate, first_broken
+from site_node.egress.rules import REFUSAL, AttemptReply, Candidate, first_broken
 from site_node.governance.audit import Audit, AuditWord
 
 if TYPE_CHECKING:
@@ -30,7 +39,14 @@ if TYPE_CHECKING:
     from site_node.governance.inbox import Outgoing
     from site_node.governance.ledger import ChargeRef
 
-_ANSWERS: Final[tuple[type[Document], ...]] = (ReadyReply, Upload, FinalReply, ReleaseReply)
+_ANSWERS: Final[tuple[type[Document], ...]] = (
+    ReadyReply,
+    Upload,
+    Confirmation,
+    Unmasking,
+    FinalReply,
+    ReleaseReply,
+)
 _UNSTOPPABLE: Final = frozenset({REFUSAL, "approval", "stop"})  # a code, or a person's decision
 _LISTED_NOW: Final = (
     "SELECT m.*, r.kind FROM manifest m JOIN released r ON r.id = m.released_id "
@@ -101,7 +117,8 @@ class Gate:
             body: the whole message as it will leave.
             plan: the approved plan it answers for.
             contributors: hospitals behind the sum it belongs to.
-            charge: what ``SiteContext.charge`` gave for its attempt; needed for masked answers.
+            charge: what ``SiteContext.charge`` gave for its attempt; needed for masked answers
+                and for what confirms or unmasks their sum.
 
         Raises:
             PolicyDenied: a rule is broken; the refusal is in the audit log.
@@ -111,7 +128,7 @@ class Gate:
         digest = plan.digest()
         frame = decode(body, allowed=_ANSWERS)
         header = frame.header
-        upload = header if isinstance(header, Upload) else None
+        of_attempt = header if isinstance(header, AttemptReply) else None
         candidate = Candidate(
             kind=kind,
             plan=plan,
@@ -119,19 +136,23 @@ class Gate:
             site_id=self._site_id,
             frame=frame,
             n_bytes=len(body),
+            sha256=sha256_hex(body),
             contributors=contributors,
             charge=charge,
             charge_is_durable=charge is not None and self._is_charged(charge),
             is_stopped=self._is_stopped(digest),
-            was_released=upload is not None and self._was_released(kind, digest, upload),
+            released_before=self._released_before(digest, of_attempt),
         )
         broken = first_broken(candidate)
         if broken is not None:
             self._keep_back(broken, kind, digest)
             raise broken
-        attempt = (upload.round, upload.attempt) if upload is not None else (None, None)
+        place = (of_attempt.round, of_attempt.attempt) if of_attempt is not None else (None, None)
+        counts: dict[str, str | int] = {"sites": contributors}
+        if isinstance(header, Unmasking):
+            counts["lost"] = len(header.seeds)
         try:
-            return self._let_go(kind, digest, attempt, body, {"sites": contributors})
+            return self._let_go(kind, digest, place, body, counts)
         except PolicyDenied as error:
             self._keep_back(error, kind, digest)
             raise
@@ -237,18 +258,22 @@ class Gate:
         found = self._database.row("SELECT 1 FROM stops WHERE plan_digest = ?", digest)
         return found is not None
 
-    def _was_released(self, kind: str, digest: str, upload: Upload) -> bool:
-        if kind not in MASKED:
-            return False
-        found = self._database.row(
-            "SELECT 1 FROM released WHERE plan_digest = ? AND kind = ? AND round = ? "
-            "AND attempt = ?",
+    def _released_before(
+        self, digest: str, answer: AttemptReply | None
+    ) -> dict[str, frozenset[str]]:
+        """Give kind → hashes of what this very attempt has released; nothing outside attempts."""
+        if answer is None:
+            return {}
+        rows = self._database.rows(
+            "SELECT kind, sha256 FROM released WHERE plan_digest = ? AND round = ? AND attempt = ?",
             digest,
-            kind,
-            upload.round,
-            upload.attempt,
+            answer.round,
+            answer.attempt,
         )
-        return found is not None
+        kinds = {row["kind"] for row in rows}
+        return {
+            kind: frozenset(row["sha256"] for row in rows if row["kind"] == kind) for kind in kinds
+        }
 
 
 class Manifest:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 from schemas.limits import MAX_RELEASE_BYTES
 from schemas.secagg.keys import SHARE_BYTES
 from schemas.secagg.messages import Ready, SignedReady
-from schemas.wire import ReadyReply, Refusal, Upload, encode
+from schemas.wire import Confirmation, ReadyReply, Refusal, Unmasking, Upload, encode
 
 if TYPE_CHECKING:
     from schemas.governance.study import StudyPlan
 
 _HASH: Final = "f" * 64
 _SIGNATURE: Final = "f" * 128
+_PAIR_SEED: Final = "f" * 96
 _WORD_BYTES: Final = 4
 _LONGEST_CODE: Final = "x" * 64
 NEVER_LEAVES: Final = (
@@ -74,6 +75,7 @@ def what_leaves(plan: StudyPlan) -> tuple[Leaving, ...]:
             1 + plan.training.retry_cap,
             evaluation,
         ),
+        *_recovery(plan),
         Leaving(
             "model-hash",
             "signed statements: ready for a round, and the hash of the model held here",
@@ -98,6 +100,33 @@ def what_leaves(plan: StudyPlan) -> tuple[Leaving, ...]:
     return tuple(line for line in lines if line.kind in (*plan.outputs, "refusal"))
 
 
+def _recovery(plan: StudyPlan) -> tuple[Leaving, ...]:
+    """List what leaves so that a sum survives the loss of a hospital; nothing in atomic mode."""
+    if not plan.is_recoverable:
+        return ()
+    attempts = plan.training.attempts
+    lost = plan.dropouts_allowed(len(plan.sites))
+    return (
+        Leaving(
+            "survivor-confirmation",
+            "a signature under the list of hospitals whose update of one attempt arrived; it says "
+            "who took part, nothing about patients. This hospital signs one list an attempt",
+            attempts,
+            _longest_confirmation(plan),
+        ),
+        Leaving(
+            "unmasking",
+            "keys that take the masks off one sum of at least "
+            f"{plan.fewest_summed} hospitals: for each that arrived one part of its second mask's "
+            f"key, of which {plan.survivor_threshold} parts are needed; for each lost one (at most "
+            f"{lost}) the key shared with it. Never both for one hospital, never before "
+            f"{plan.survivor_threshold} hospitals signed the same list, once an attempt",
+            attempts,
+            _longest_unmasking(plan),
+        ),
+    )
+
+
 _READY_REPLY: Final[dict[str, Any]] = {"message": "ready", "version": 1}
 _REFUSAL: Final[dict[str, Any]] = {"message": "refusal", "version": 1, "blobs": ()}
 _BIG_STEP: Final = 999_999
@@ -105,8 +134,9 @@ _BIG_STEP: Final = 999_999
 
 def _longest_ready(plan: StudyPlan) -> SignedReady:
     longest = max(plan.site_ids, key=len)
+    shares = dict.fromkeys(plan.site_ids, "f" * (2 * SHARE_BYTES))
     ready = Ready.model_construct(
-        version=1,
+        version=2,
         plan_digest=_HASH,
         kind="evaluate",
         round=_BIG_STEP,
@@ -115,8 +145,11 @@ def _longest_ready(plan: StudyPlan) -> SignedReady:
         model_hash=_HASH,
         last_sum_hash=_HASH,
         ledger_head=_HASH,
+        ledger_charges=_BIG_STEP,
         ephemeral_key=_HASH,
-        group_shares=dict.fromkeys(plan.site_ids, "f" * (2 * SHARE_BYTES)),
+        self_mask_commitment=_HASH,
+        group_shares=shares,
+        mask_shares=shares if plan.is_recoverable else {},
     )
     return SignedReady.model_construct(ready=ready, signature=_SIGNATURE)
 
@@ -136,3 +169,35 @@ def _longest_upload(plan: StudyPlan, following: SignedReady | None) -> bytes:
     )
     digits = len(str(_WORD_BYTES * plan.model.parameters))
     return encode(upload) + b" " * digits
+
+
+def _longest_confirmation(plan: StudyPlan) -> int:
+    confirmation = Confirmation.model_construct(
+        message="confirmation",
+        version=1,
+        plan_digest=_HASH,
+        round=_BIG_STEP,
+        attempt=_BIG_STEP,
+        site_id=max(plan.site_ids, key=len),
+        signature=_SIGNATURE,
+        blobs=(),
+    )
+    return len(encode(confirmation))
+
+
+def _longest_unmasking(plan: StudyPlan) -> int:
+    """Count the bytes when every hospital takes part and the most are lost."""
+    kept = len(plan.sites) - plan.dropouts_allowed(len(plan.sites))
+    survivors, lost = plan.site_ids[:kept], plan.site_ids[kept:]
+    unmasking = Unmasking.model_construct(
+        message="unmasking",
+        version=1,
+        plan_digest=_HASH,
+        round=_BIG_STEP,
+        attempt=_BIG_STEP,
+        site_id=max(plan.site_ids, key=len),
+        shares=dict.fromkeys(survivors, _HASH),
+        seeds=dict.fromkeys(lost, _PAIR_SEED),
+        blobs=(),
+    )
+    return len(encode(unmasking))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from schemas.errors import ErrorCode, ProtocolError
@@ -93,12 +93,29 @@ class Journal:
             return None
         return int(row["step"]), bytes(row["state"]), str(row["last_sum_hash"])
 
-    def remember_head(self, plan_digest: str, peer: str, head: str) -> bool:
-        """Note a peer's ledger head; False if it went back to one it had left before.
+    def remember_head(self, plan_digest: str, peer: str, head: str, charges: int) -> bool:
+        """Note a peer's ledger head and its charges; False if its ledger went back.
 
-        A hospital that restores an old copy of its ledger shows an old head again.
+        A hospital that restores an old copy shows a head it had left before. If it could move on
+        unseen meanwhile, the head is new, and only the number of charges tells (SECAGG-17).
+
+        Args:
+            plan_digest: the plan.
+            peer: the other hospital.
+            head: its ledger's head.
+            charges: training attempts that it says it has charged under this plan.
         """
         with self._database.write(is_forced=False) as connection:
+            fewest = connection.execute(
+                "SELECT charges FROM journal_charges WHERE plan_digest = ? AND peer = ?",
+                (plan_digest, peer),
+            ).fetchone()
+            if fewest is not None and charges < fewest["charges"]:
+                return False
+            connection.execute(
+                "INSERT OR REPLACE INTO journal_charges VALUES (?, ?, ?)",
+                (plan_digest, peer, charges),
+            )
             newest = connection.execute(
                 "SELECT head FROM journal_heads WHERE plan_digest = ? AND peer = ? "
                 "ORDER BY ordinal DESC LIMIT 1",
@@ -111,6 +128,15 @@ class Journal:
                 (plan_digest, peer, head),
             )
             return added.rowcount == 1
+
+    def expect_charges(self, plan_digest: str, charges: Mapping[str, int]) -> None:
+        """Note the charges that each of these peers must have, since it contributed to a sum."""
+        with self._database.write(is_forced=False) as connection:
+            connection.executemany(
+                "INSERT INTO journal_charges VALUES (?, ?, ?) ON CONFLICT (plan_digest, peer) "
+                "DO UPDATE SET charges = max(charges, excluded.charges)",
+                [(plan_digest, peer, fewest) for peer, fewest in charges.items()],
+            )
 
     def evaluation_roster(self, plan_digest: str) -> tuple[str, ...] | None:
         """Give the roster the one evaluation of this plan is tied to, or None."""

@@ -127,6 +127,15 @@ class Ledger:
         row = self._database.row("SELECT head FROM ledger ORDER BY idx DESC LIMIT 1")
         return GENESIS if row is None else str(row["head"])
 
+    def charges(self, digest: str) -> int:
+        """Count the training attempts charged under one plan; it travels in every READY of it.
+
+        Not over all plans: the number would tell the other hospitals of this plan how much this
+        one does elsewhere.
+        """
+        account = self.state().accounts.get(digest)
+        return 0 if account is None else account.charged
+
     def has_charge(self, charge: ChargeRef) -> bool:
         """Say whether exactly this charge stands in the ledger."""
         row = self._database.row("SELECT body FROM ledger WHERE idx = ?", charge.index)

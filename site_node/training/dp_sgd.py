@@ -115,10 +115,11 @@ def _row_gradients(
 def noised_update(
     plan: StudyPlan, quantised: QuantisedUpdate, cohort_size: int, entropy: Entropy
 ) -> NoisedUpdate:
-    """Add this site's share of the noise: variance sigma^2 integer_clip^2 / (|U| - t).
+    """Add this site's share of the noise: variance sigma^2 integer_clip^2 / (|U| - t - lost).
 
-    Without the shares of any t sites, the sum still carries the plan's whole variance
-    (design note: distributed noise). One share is drawn per call; never call twice for one sample.
+    Without the shares of any t sites and of the most sites the plan lets this cohort lose, the
+    sum still carries the plan's whole variance (PRIVACY-3, `StudyPlan.noise_sharers`). One share
+    is drawn per call; never call twice for one sample.
 
     Args:
         plan: the approved plan.
@@ -129,14 +130,14 @@ def noised_update(
     Raises:
         ProtocolError: the cohort is smaller than the plan's minimum.
     """
-    if cohort_size < plan.cohort_minimum or cohort_size > len(plan.sites):
+    if cohort_size < plan.fewest_summed or cohort_size > len(plan.sites):
         raise ProtocolError(
             ErrorCode.COHORT_TOO_SMALL,
             "The cohort does not have the size the plan allows.",
             hint="Wait until enough hospitals are ready.",
         )
     share = plan.privacy.noise_multiplier * plan.training.integer_clip
-    sigma = share / math.sqrt(cohort_size - plan.collusion_bound)
+    sigma = share / math.sqrt(plan.noise_sharers(cohort_size))
     noise = discrete_gaussian(sigma, len(quantised.values), entropy)
     return NoisedUpdate(quantised.values + noise)
 

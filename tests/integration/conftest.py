@@ -24,11 +24,19 @@ class Consortium:
     bed: Testbed
     raw: dict[str, Path]
 
-    def begin(self, study: str, template: str = "heart", steps: int = 12, **options: Any) -> str:
+    def begin(
+        self,
+        study: str,
+        template: str = "heart",
+        steps: int = 12,
+        pair_root: str = "x25519",
+        **options: Any,
+    ) -> str:
         """Propose, ingest and approve a further study; returns the plan's digest."""
         average = {"heart": ("steps = 12", "= 6 "), "cxr": ("steps = 40", "= 20")}[template]
         edit = {average[0]: f"steps = {steps}"}
         edit[f"average_from_step {average[1]}".rstrip()] = f"average_from_step = {steps // 2}"
+        edit['pair_root = "x25519"'] = f'pair_root = "{pair_root}"'
         digest = self.bed.propose(study, template=template, edit=edit)
         self.bed.ingest(study, self.raw[template], folder=template)
         self.bed.approve(study, digest, **options)

@@ -70,8 +70,9 @@ def test_a_killed_runner_goes_on_from_the_book(consortium: Consortium) -> None:
 def test_a_killed_hospital_rejoins_without_losing_or_repeating_a_charge(
     consortium: Consortium,
 ) -> None:
+    """In a hybrid plan: its ML-KEM-768 secrets outlive the processes too (SECAGG-16)."""
     bed = consortium.bed
-    digest = consortium.begin("heart-hospital", steps=45)
+    digest = consortium.begin("heart-hospital", steps=45, pair_root="x25519-ml-kem-768")
     consortium.until_step("heart-hospital", 3)
     child = bed.children.pop("site-3")
     family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]

@@ -9,11 +9,12 @@ import pytest
 
 from coordinator.rounds import StudyEnded
 from schemas.canonical import parse
-from schemas.evaluation import Release
+from schemas.evaluation import Release, evaluation_length
 from schemas.secagg.coordinator import add_masked
-from schemas.secagg.masking import MaskedSum
+from schemas.secagg.masking import CohortKeys, MaskedSum, mask
 from schemas.signing import Context, seal
 from schemas.wire import Final, ReleaseReply, Result, SumTag, decode, encode
+from site_node import round as site_round
 from site_node.cohort.features import load_features
 from site_node.training.evaluate import evaluation_vector
 from tests.support.by_hand import REPLIES, Hand, bent_sums, unharmed
@@ -73,17 +74,11 @@ def test_the_coordinators_sum_is_noise_and_the_sites_read_the_histogram(evaluate
 
 
 def test_without_the_blinding_the_coordinator_would_read_it(tmp_path, monkeypatch) -> None:
-    """The blinding is needed: with equal and opposite streams the sum lies open."""
-    from schemas.secagg import masking
-
+    """The blinding is needed: under the pair masks alone the sum lies open."""
     hand = Hand(memory_consortium(tmp_path, **SHORT))
     signed = hand.finals(hand.train()[-1])
-    honest = masking._apply
-    monkeypatch.setattr(
-        masking,
-        "_apply",
-        lambda words, streams: honest(words, streams[:-1] if len(streams) == 4 else streams),
-    )
+    monkeypatch.setattr(CohortKeys, "is_blind", False)
+    monkeypatch.setattr(site_round, "mask", lambda keys, vector, **_: mask(keys, vector))
     blind = hand.play(0, 0, "evaluate", finals=tuple(signed.values()))
     assert np.array_equal(blind.summed.words, histogram(hand).astype(np.uint32))
 
@@ -254,7 +249,7 @@ def test_too_few_patients_of_one_class_release_nothing(tmp_path, monkeypatch) ->
 
     def one_sick(plan, parameters, features):
         bins = plan.evaluation.bins
-        vector = np.zeros(2 * bins + 4, dtype=np.int64)
+        vector = np.zeros(evaluation_length(bins), dtype=np.int64)
         vector[3], vector[bins + 2] = 1, 50
         vector[2 * bins], vector[2 * bins + 2] = 1, 50
         return vector

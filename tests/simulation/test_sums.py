@@ -182,7 +182,7 @@ def test_without_the_tag_check_an_altered_sum_would_be_applied(consortium, monke
     monkeypatch.setattr(
         site_session,
         "check_sum",
-        lambda keys, summed: summed.words.view(np.int32).astype(np.int64),
+        lambda keys, summed, **_: summed.words.view(np.int32).astype(np.int64),
     )
     hand.refusal("site-1", hand.cohort((), 1, 0, previous=chosen))
     assert consortium.standing("site-1").step == 1

@@ -6,6 +6,7 @@ import pytest
 
 from coordinator.answers import check_final, check_ready, read_upload
 from schemas.errors import CohortiumError
+from schemas.evaluation import evaluation_length
 from schemas.secagg.field import PRIME
 from schemas.signing import Context, seal
 from schemas.wire import Final, Upload, decode, encode
@@ -81,8 +82,9 @@ def test_any_other_upload_is_refused(frame, code) -> None:
 
 
 def test_an_evaluations_upload_has_the_length_of_the_histograms() -> None:
-    frame = upload(kind="evaluate", blobs=(bytes(4 * 204),))
-    assert read_upload(PLAN, frame, "evaluate", 3, 1).words.shape == (204,)
+    length = evaluation_length(PLAN.evaluation.bins)
+    frame = upload(kind="evaluate", blobs=(bytes(4 * length),))
+    assert read_upload(PLAN, frame, "evaluate", 3, 1).words.shape == (length,)
     short = upload(kind="evaluate")
     assert code_of(read_upload, PLAN, short, "evaluate", 3, 1) == "message.length_wrong"
 

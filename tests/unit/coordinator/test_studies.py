@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.lifecycle import StudyState
+from schemas.canonical import build
 from schemas.errors import CohortiumError, ErrorCode, PolicyDenied, ProtocolError, TrustError
+from schemas.governance.approval import open_approval
+from schemas.governance.study import StudyPlan
 from schemas.signing import Context, public_hex, seal
 from tests.support.desk import BUNDLE, Desk
-from tests.support.factories import SiteKeys, make_keys, seal_plan, sealed_approval, sealed_stop
+from tests.support.factories import (
+    HYBRID,
+    SiteKeys,
+    make_approval,
+    make_keys,
+    seal_plan,
+    sealed_approval,
+    sealed_stop,
+)
 
 ALL = ("site-1", "site-2", "site-3", "site-4")
 
@@ -93,6 +106,46 @@ def test_a_plan_with_a_substituted_key_is_refused(desk: Desk) -> None:
     with pytest.raises(TrustError) as caught:
         desk.propose(desk.plan())
     assert caught.value.code is ErrorCode.PEER_KEY_SUBSTITUTED
+
+
+def _hybrid(desk: Desk) -> StudyPlan:
+    values = desk.plan().model_dump(mode="json")
+    for site in values["sites"]:
+        key = desk.keys[site["site_id"]].kem.public_key()
+        site["kem_key"] = key.public_bytes_raw().hex()
+    values["aggregation"]["pair_root"] = HYBRID
+    return build(StudyPlan, values)
+
+
+def test_a_hybrid_plan_is_proposed_and_approved_with_its_ciphertexts(desk: Desk) -> None:
+    plan = _hybrid(desk)
+    desk.propose(plan)
+    desk.approve(plan)
+    assert desk.studies.by_digest(plan.digest()).state is StudyState.APPROVED
+    held = desk.studies.approvals(plan.digest())
+    assert {site: len(open_approval(plan, held[site]).encapsulations) for site in held} == {
+        "site-1": 3, "site-2": 2, "site-3": 1, "site-4": 0,
+    }  # fmt: skip
+
+
+def test_a_plan_with_a_substituted_kem_key_is_refused(desk: Desk) -> None:
+    other = make_keys()
+    desk.keys["site-2"] = replace(desk.keys["site-2"], kem=other.kem)
+    with pytest.raises(TrustError) as caught:
+        desk.propose(_hybrid(desk))
+    assert caught.value.code is ErrorCode.PEER_KEY_SUBSTITUTED
+
+
+def test_an_approval_whose_ciphertexts_do_not_fit_the_plan_is_refused(desk: Desk) -> None:
+    """An operator sees at once that a hospital's approval cannot count, and why."""
+    plan = _hybrid(desk)
+    desk.propose(plan)
+    approval = make_approval(plan, "site-1", desk.keys).model_copy(update={"encapsulations": {}})
+    signed = seal(desk.keys["site-1"].approval, Context.APPROVAL, approval)
+    with pytest.raises(TrustError) as caught:
+        desk.studies.add_approval(signed.canonical(), from_site="site-1")
+    assert caught.value.code is ErrorCode.APPROVAL_ENCAPSULATIONS_WRONG
+    assert desk.studies.approvals(plan.digest()) == {}
 
 
 def test_a_changed_plan_is_a_new_digest_and_replaces_one_that_has_not_begun(desk: Desk) -> None:

@@ -13,7 +13,13 @@ import pytest
 from schemas.canonical import sha256_hex
 from schemas.documents import CarriedDocument, PullResponse, SignedResult
 from schemas.errors import ErrorCode, ProtocolError, TransportError
-from schemas.evaluation import derive_release
+from schemas.evaluation import (
+    CALIBRATION,
+    DISCRIMINATION,
+    calibration_words,
+    derive_release,
+    join_sections,
+)
 from schemas.governance.study import StudyPlan
 from schemas.signing import Context, sign
 from site_node.context import SiteContext
@@ -127,7 +133,10 @@ def result(
     site: SiteContext, plan: StudyPlan, *, signed_here: bool, named: StudyPlan | None = None
 ) -> bytes:
     """The result of ``plan``, in a wrapping that names another study if that is given."""
-    vector = np.array([20, 10, 10, 20, 10, 10, 20, 20], dtype=np.int64)
+    counts = np.array([20, 10, 10, 20, 10, 10, 20, 20], dtype=np.int64)
+    chances, outcomes = np.full(60, 0.5), np.arange(60) < 30
+    words = calibration_words(chances, outcomes)
+    vector = join_sections(2, {DISCRIMINATION: counts, CALIBRATION: words})
     terms = plan.evaluation.model_copy(update={"bins": 2})
     release = derive_release(
         plan.model_copy(update={"evaluation": terms}), "ab" * 32, plan.site_ids, vector

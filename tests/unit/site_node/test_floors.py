@@ -8,7 +8,7 @@ import pytest
 
 from schemas.errors import ErrorCode, PolicyDenied
 from site_node.floors import Floors, check_floors, floor_findings
-from tests.support.factories import make_plan
+from tests.support.factories import make_plan, recoverable
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,16 @@ def test_each_floor_refuses_a_looser_plan(floor: dict[str, Any], code: ErrorCode
         check_floors(plan, Floors(**floor))
     assert caught.value.code is code
     assert len(floor_findings(plan, Floors(**floor))) == 1
+
+
+def test_a_hospital_may_take_part_in_atomic_sums_only() -> None:
+    recovering, _ = make_plan(4, **recoverable(1))
+    check_floors(recovering, Floors())
+    with pytest.raises(PolicyDenied) as caught:
+        check_floors(recovering, Floors(allow_recoverable=False))
+    assert caught.value.code is ErrorCode.FLOOR_AGGREGATION
+    atomic, _ = make_plan(4)
+    check_floors(atomic, Floors(allow_recoverable=False))
 
 
 def test_a_plan_inside_all_floors_passes() -> None:

@@ -173,6 +173,22 @@ def test_a_plan_with_too_few_hospitals_is_refused(
         _resolve(_draft(), few)
 
 
+def test_a_recoverable_draft_gets_the_outputs_its_sums_need(
+    parties: Parties, quick: list[dict[str, Any]]
+) -> None:
+    draft = _draft()
+    assert draft["aggregation"] == {"mode": "atomic", "maximum_dropouts": 0, "pair_root": "x25519"}
+    draft["aggregation"] |= {"mode": "recoverable", "maximum_dropouts": 1}
+    plan, _ = _resolve(draft, parties)
+    assert plan.is_recoverable
+    assert plan.outputs == (*draft["outputs"], "survivor-confirmation", "unmasking")
+    named, _ = _resolve({**draft, "outputs": list(plan.outputs)}, parties)
+    assert named.outputs == plan.outputs
+    draft["aggregation"] |= {"maximum_dropouts": 2}  # of four: three must stay
+    with pytest.raises(ConfigError):
+        _resolve(draft, parties)
+
+
 def test_without_a_seed_in_the_draft_fresh_bytes_are_drawn(
     parties: Parties, quick: list[dict[str, Any]]
 ) -> None:

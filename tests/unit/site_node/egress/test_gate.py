@@ -359,7 +359,7 @@ def test_announcements_and_results_pass(site: SiteContext, approved: StudyPlan) 
     party = Party(site.config.site_id, site.keys.identity, site.keys.study)
     ready, _secrets = make_ready(
         party, approved, kind="train", round=0, attempt=0, model_hash="ab" * 32,
-        last_sum_hash="00" * 32, ledger_head=site.ledger.head(), entropy=_zeros,
+        last_sum_hash="00" * 32, ledger_head=site.ledger.head(), ledger_charges=0, entropy=_zeros,
     )  # fmt: skip
     for body in (encode(ReadyReply(ready=ready)), final(site, approved)):
         site.gate.release("model-hash", body, plan=approved, contributors=1)
@@ -396,7 +396,7 @@ def test_nothing_is_larger_than_plan_show_promised(site: SiteContext, approved: 
     party = Party(site.config.site_id, site.keys.identity, site.keys.study)
     ready, _secrets = make_ready(
         party, approved, kind="train", round=11, attempt=3, model_hash="ab" * 32,
-        last_sum_hash="cd" * 32, ledger_head=site.ledger.head(), entropy=_zeros,
+        last_sum_hash="cd" * 32, ledger_head=site.ledger.head(), ledger_charges=0, entropy=_zeros,
     )  # fmt: skip
     promised = {line.kind: line.bytes_each for line in what_leaves(approved)}
     body = upload(approved, next_ready=ready, round=11, attempt=3)

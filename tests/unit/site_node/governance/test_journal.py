@@ -36,12 +36,36 @@ def test_the_last_two_states_are_kept(site: SiteContext) -> None:
 def test_a_head_that_comes_back_is_a_rollback(site: SiteContext) -> None:
     journal = site.journal
     first, second = "11" * 32, "22" * 32
-    assert journal.remember_head(PLAN, "site-2", first)
-    assert journal.remember_head(PLAN, "site-2", first)
-    assert journal.remember_head(PLAN, "site-2", second)
-    assert not journal.remember_head(PLAN, "site-2", first)
-    assert journal.remember_head(PLAN, "site-2", second)
-    assert journal.remember_head(PLAN, "site-3", first)
+    assert journal.remember_head(PLAN, "site-2", first, 0)
+    assert journal.remember_head(PLAN, "site-2", first, 0)
+    assert journal.remember_head(PLAN, "site-2", second, 0)
+    assert not journal.remember_head(PLAN, "site-2", first, 0)
+    assert journal.remember_head(PLAN, "site-2", second, 0)
+    assert journal.remember_head(PLAN, "site-3", first, 0)
+
+
+def test_a_new_head_with_fewer_charges_is_a_rollback_too(site: SiteContext) -> None:
+    """SECAGG-17: a restored ledger that moved on where nobody looked has a head nobody saw."""
+    journal = site.journal
+    heads = iter(f"{n:064x}" for n in range(9))
+    assert journal.remember_head(PLAN, "site-2", next(heads), 3)
+    assert not journal.remember_head(PLAN, "site-2", next(heads), 2)
+    assert journal.remember_head("cd" * 32, "site-2", next(heads), 2), "plans are counted apart"
+    assert journal.remember_head(PLAN, "site-3", next(heads), 2), "peers are counted apart"
+    assert journal.remember_head(PLAN, "site-2", next(heads), 3)
+
+
+def test_who_contributed_to_a_sum_must_have_charged_it(site: SiteContext) -> None:
+    """A ledger restored to just before a sum shows the very head that was seen last."""
+    journal = site.journal
+    last = "11" * 32
+    for peer in ("site-2", "site-3"):
+        assert journal.remember_head(PLAN, peer, last, 3)
+    journal.expect_charges(PLAN, {"site-2": 4})
+    journal.expect_charges(PLAN, {"site-2": 4})  # told twice, once counted
+    assert not journal.remember_head(PLAN, "site-2", last, 3)
+    assert journal.remember_head(PLAN, "site-2", "22" * 32, 4)
+    assert journal.remember_head(PLAN, "site-3", last, 3), "it did not contribute"
 
 
 def test_an_evaluation_keeps_its_roster(site: SiteContext) -> None:

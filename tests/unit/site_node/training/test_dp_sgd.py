@@ -21,7 +21,7 @@ from site_node.cohort.features import Features
 from site_node.training import dp_sgd
 from site_node.training.dp_sgd import clipped_integer_sum, noised_update, patient_gradients
 from site_node.training.networks import build_network, parameter_order
-from tests.support.factories import make_plan
+from tests.support.factories import make_plan, recoverable
 from tests.support.learning import plan_for, random_features
 
 IMAGES_OF = [1, 3, 2, 1, 5]
@@ -218,6 +218,26 @@ def test_noise_share_has_the_cohorts_variance(cohort_size: int) -> None:
     assert abs(noise.std() / expected - 1) < 0.018
     assert abs(noise.std() * np.sqrt(cohort_size - 1) / (expected * np.sqrt(cohort_size)) - 1) > 0.1
     assert abs(noise.mean()) < 5 * expected / 200
+
+
+@pytest.mark.parametrize(("cohort_size", "lost"), [(5, 0), (6, 1), (7, 2)])
+def test_noise_share_makes_up_for_the_sites_that_may_be_lost(cohort_size: int, lost: int) -> None:
+    """PRIVACY-3: of seven sites with t = 1 five must stay, so that always four are counted on."""
+    plan, _ = make_plan(7, **recoverable(2))
+    assert (plan.fewest_summed, plan.dropouts_allowed(cohort_size)) == (5, lost)
+    update = QuantisedUpdate(np.zeros(40_000, dtype=np.int64))
+    noise = noised_update(plan, update, cohort_size, os.urandom).values.astype(np.float64)
+    sigma = plan.privacy.noise_multiplier * plan.training.integer_clip
+    assert abs(noise.std() * np.sqrt(cohort_size - 1 - lost) / sigma - 1) < 0.018
+    if lost:  # the share of an atomic plan would be too small
+        assert abs(noise.std() * np.sqrt(cohort_size - 1) / sigma - 1) > 0.1
+
+
+def test_a_cohort_too_small_to_recover_gets_no_noise_and_no_update() -> None:
+    plan, _ = make_plan(7, **recoverable(2))
+    with pytest.raises(ProtocolError) as refusal:
+        noised_update(plan, QuantisedUpdate(np.zeros(5, np.int64)), 4, os.urandom)
+    assert refusal.value.code is ErrorCode.COHORT_TOO_SMALL
 
 
 def test_noise_is_added_to_the_sum_and_is_fresh_each_time() -> None:

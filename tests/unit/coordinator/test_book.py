@@ -1,0 +1,92 @@
+"""Does the book give back after a restart what a running study wrote into it?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from coordinator.book import StudyBook
+from coordinator.overview import Overview
+from coordinator.studies import Studies
+from coordinator.sums import RoundSum
+from schemas.governance.study import StudyPlan
+from schemas.secagg.masking import MaskedSum
+from tests.support.desk import Desk
+from tests.support.factories import recoverable
+from tests.support.secure_sum import Consortium
+
+ALL = ("site-1", "site-2", "site-3", "site-4")
+THREE = ALL[:3]
+HOUSE = Consortium.recoverable(4)  # of another plan: the book keeps READYs and believes nothing
+
+
+@pytest.fixture
+def plan(desk: Desk) -> StudyPlan:
+    plan = desk.plan(**recoverable(1))
+    desk.propose(plan)
+    desk.approve(plan)
+    return plan
+
+
+def book_of(desk: Desk, plan: StudyPlan) -> StudyBook:
+    """The book as a process that has just started opens it."""
+    studies = Studies(desk.database)
+    return StudyBook(studies, desk.database, studies.by_digest(plan.digest()))
+
+
+def close_round(desk: Desk, plan: StudyPlan, round_: int, survivors: tuple[str, ...]) -> RoundSum:
+    book = book_of(desk, plan)
+    words = np.array([1, 2**32 - 1, round_], dtype=np.uint32)
+    readies = tuple(signed for signed, _ in HOUSE.issue_all(round=round_).values())
+    closed = RoundSum(round_, 0, MaskedSum(words, 7 + round_), readies, survivors)
+    book.open_attempt("train", round_, 0, ALL)
+    book.store_sum(closed)
+    book.close_attempt("train", round_, 0, dict.fromkeys(survivors or ALL, 12), "")
+    return closed
+
+
+def test_a_sum_comes_back_with_its_cohort_and_its_survivors(desk: Desk, plan: StudyPlan) -> None:
+    stored = [close_round(desk, plan, 0, THREE), close_round(desk, plan, 1, ())]
+    loaded = book_of(desk, plan).load_sums()
+    assert [entry.survivors for entry in loaded] == [THREE, ()]
+    for before, after in zip(stored, loaded, strict=True):
+        assert after.readies == before.readies
+        assert after.summed.words.tolist() == before.summed.words.tolist()
+        assert after.tag(evidence=True) == before.tag(evidence=True)
+    assert loaded[0].tag(evidence=False).survivors == THREE
+    assert loaded[1].tag(evidence=False).survivors == ()
+
+
+def test_the_picture_shows_who_was_lost_without_calling_the_attempt_void(
+    desk: Desk, plan: StudyPlan
+) -> None:
+    close_round(desk, plan, 0, THREE)
+    close_round(desk, plan, 1, ())
+    study = Overview(desk.database).study("heart")
+    assert [(item.sites, item.sites_lost, item.state) for item in study.rounds] == [
+        (4, 1, "summed"),
+        (4, 0, "summed"),
+    ]
+    assert (study.attempts_opened, study.attempts_void) == (2, 0)
+    assert study.aggregation.mode == "recoverable"
+    assert (study.aggregation.survivor_threshold, study.aggregation.maximum_dropouts) == (3, 1)
+
+
+def test_an_atomic_study_has_no_threshold_to_show(desk: Desk) -> None:
+    desk.propose(desk.plan())
+    shown = Overview(desk.database).study("heart").aggregation
+    assert (shown.mode, shown.survivor_threshold, shown.maximum_dropouts) == ("atomic", None, 0)
+
+
+def test_confirmations_and_unmaskings_count_as_sent_by_their_hospitals(
+    desk: Desk, plan: StudyPlan
+) -> None:
+    book = book_of(desk, plan)
+    book.note_bytes("survivor-confirmation", {"site-1": 400, "site-2": 400})
+    book.note_bytes("unmasking", {"site-1": 600})
+    book.note_bytes("unmasking", {"site-1": 600})
+    sent = {site.site_id: {item.kind: (item.messages, item.bytes) for item in site.sent}
+            for site in Overview(desk.database).study("heart").sites}  # fmt: skip
+    assert sent["site-1"]["unmasking"] == (2, 1200)
+    assert sent["site-2"]["survivor-confirmation"] == (1, 400)
+    assert "unmasking" not in sent["site-2"]
