@@ -26,10 +26,13 @@ class Answer:
 
 
 class Exchange(Protocol):
-    """Send one request to each named site and wait for all answers or the time-out."""
+    """Send one request to each named site and wait for all answers or the time-out.
+
+    Once ``enough`` sites have answered, the others get about as long again; zero means all.
+    """
 
     def __call__(
-        self, requests: Mapping[str, bytes], *, timeout_seconds: float
+        self, requests: Mapping[str, bytes], *, timeout_seconds: float, enough: int = 0
     ) -> Mapping[str, Answer]: ...
 
 
@@ -61,11 +64,12 @@ class Asker:
         requests: Mapping[str, bytes],
         expected: tuple[type[Document], ...],
         timeout_seconds: float,
+        enough: int = 0,
     ) -> dict[str, Frame]:
         """Ask and parse; whatever is not the expected message becomes that site's reason."""
         if not requests:
             return {}
-        answers = self.exchange(requests, timeout_seconds=timeout_seconds)
+        answers = self.exchange(requests, timeout_seconds=timeout_seconds, enough=enough)
         frames: dict[str, Frame] = {}
         for site in requests:
             frame = self._read(site, answers.get(site, Answer(None)), expected)

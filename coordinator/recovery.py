@@ -70,10 +70,10 @@ class Recovery:
         )
         # A lost hospital's masks come off only with the help of every survivor.
         needed = len(self.uploads) if lost else self.plan.survivor_threshold
-        confirmations = self._confirmations(survivors)
+        confirmations = self._confirmations(survivors, needed)
         if len(confirmations) < needed:
             return None, self._why(confirmations, ErrorCode.CONFIRMATIONS_TOO_FEW)
-        revealed = self._revealed(survivors, confirmations)
+        revealed = self._revealed(survivors, confirmations, needed)
         if len(revealed) < needed:
             return None, self._why(revealed, ErrorCode.RECOVERY_FAILED)
         try:
@@ -86,7 +86,7 @@ class Recovery:
         ordered = tuple(self.readies[site] for site in sorted(self.readies))
         return RoundSum(self.round, self.attempt, summed, ordered, named), ""
 
-    def _confirmations(self, survivors: SurvivorList) -> dict[str, str]:
+    def _confirmations(self, survivors: SurvivorList, needed: int) -> dict[str, str]:
         """Gather the survivors' signatures under the list, valid ones only."""
         call = SurvivorsCall(
             plan_digest=survivors.plan_digest,
@@ -98,6 +98,7 @@ class Recovery:
             dict.fromkeys(survivors.uploads, encode(call)),
             (Confirmation,),
             self.asker.answer_seconds(),
+            needed,
         )
         found: dict[str, str] = {}
         for site, frame in frames.items():
@@ -111,7 +112,7 @@ class Recovery:
         return found
 
     def _revealed(
-        self, survivors: SurvivorList, confirmations: Mapping[str, str]
+        self, survivors: SurvivorList, confirmations: Mapping[str, str], needed: int
     ) -> dict[str, Revealed]:
         """Gather what the confirming survivors reveal, well-formed answers only."""
         call = UnmaskCall(
@@ -121,7 +122,10 @@ class Recovery:
             confirmations=dict(confirmations),
         )
         frames = self.asker.ask(
-            dict.fromkeys(confirmations, encode(call)), (Unmasking,), self.asker.answer_seconds()
+            dict.fromkeys(confirmations, encode(call)),
+            (Unmasking,),
+            self.asker.answer_seconds(),
+            needed,
         )
         found: dict[str, Revealed] = {}
         for site, frame in frames.items():

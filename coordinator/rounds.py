@@ -259,8 +259,8 @@ class StudyRun:
         # Written down before the cohort is announced: from here on the attempt may be charged.
         self.book.open_attempt(kind, round_, attempt, sorted(calls))
         self._attempts[kind, round_] = attempt + 1
-        started = self.monotonic()
-        frames = self._asker.ask(calls, (Upload,), self._asker.answer_seconds())
+        started, enough = self.monotonic(), self.plan.fewest_contributors(kind, len(calls))
+        frames = self._asker.ask(calls, (Upload,), self._asker.answer_seconds(), enough)
         uploads: dict[str, MaskedUpdate] = {}
         for site, frame in frames.items():
             header = frame.header

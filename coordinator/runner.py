@@ -141,7 +141,7 @@ class _Exchange:
         self._should_stop = should_stop
 
     def __call__(
-        self, requests: Mapping[str, bytes], *, timeout_seconds: float
+        self, requests: Mapping[str, bytes], *, timeout_seconds: float, enough: int = 0
     ) -> Mapping[str, Answer]:
         from coordinator.flower.fleet import Reply
 
@@ -150,6 +150,7 @@ class _Exchange:
         outcomes = self._fleet.exchange(
             {node: requests[site] for node, site in known.items()},
             timeout_seconds=timeout_seconds,
+            enough=enough,
             stop=self._should_stop,
         )
         answers = {site: Answer(None, ErrorCode.SITE_OFFLINE.value) for site in requests}

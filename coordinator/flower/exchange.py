@@ -32,6 +32,7 @@ from schemas.limits import PIECE_BYTES
 _MESSAGE_TYPE = "query"
 _TTL_MARGIN_SECONDS = 5.0
 _SLOWEST_BYTES_PER_SECOND: Final = 1_000_000  # a slower line would hold every other site up
+_LEAST_GRACE_SECONDS: Final = 3.0  # for the rest once enough have answered
 _STALL_SECONDS: Final = 60.0  # two pieces at Flower's own limit of 30 s
 _PULL_SECONDS = 0.5  # of pulling before the caller looks round
 _RETRY_PAUSES_SECONDS = (0.0, 0.2, 1.0)
@@ -91,8 +92,11 @@ class Exchange:
         outcomes: node id -> `Reply` or `Failure`, as they come.
     """
 
-    def __init__(self, client: RuntimeHttpClient, run_id: int, timeout_seconds: float) -> None:
+    def __init__(
+        self, client: RuntimeHttpClient, run_id: int, timeout_seconds: float, enough: int = 0
+    ) -> None:
         """Begin the time that sites have; `push` lengthens it for what takes long to carry."""
+        self._enough = enough  # replies after which the others get as long again; 0: all
         self._client = client
         self._run_id = run_id
         self._timeout_seconds = timeout_seconds
@@ -227,6 +231,12 @@ class Exchange:
     def fail_late(self) -> None:
         """Give up every answer that is neither there nor on its way."""
         now = time.monotonic()
+        if self._enough and sum(isinstance(o, Reply) for o in self.outcomes.values()) >= (
+            self._enough
+        ):
+            grace = max(_LEAST_GRACE_SECONDS, now - self._begun_at)
+            self._until = min(self._until, now + grace)
+            self._enough = 0
         if now >= self._until:
             late = [
                 each

@@ -162,6 +162,7 @@ class Fleet:
         requests: Mapping[int, bytes],
         *,
         timeout_seconds: float,
+        enough: int = 0,
         stop: Callable[[], bool] = lambda: False,
     ) -> dict[int, Reply | Failure]:
         """Send each node its request and wait for every answer.
@@ -170,6 +171,7 @@ class Fleet:
             requests: node id -> body. Nodes that are not named are not disturbed.
             timeout_seconds: after which a missing answer is a failure; a request or an answer of
                 more than one piece has one second more for each megabyte.
+            enough: once so many replies are there, the others get about as long again; 0: all.
             stop: asked at least once a second; True ends the wait.
 
         Returns:
@@ -182,7 +184,7 @@ class Fleet:
         if not requests:
             return {}
         self._wake.drain()
-        exchange = Exchange(self._client, self._run_id, timeout_seconds)
+        exchange = Exchange(self._client, self._run_id, timeout_seconds, enough)
         try:
             exchange.push(requests)
             notify(self._settings.wake_dir / GATEWAY_SOCKET, "requests")

@@ -248,6 +248,10 @@ class StudyPlan(Document):
         """Give how many of a training cohort may be lost before its attempt is void."""
         return max(0, min(self.aggregation.maximum_dropouts, cohort_size - self.fewest_summed))
 
+    def fewest_contributors(self, kind: Literal["train", "evaluate"], cohort_size: int) -> int:
+        """Give how many of a cohort must contribute for its sum to be shown."""
+        return cohort_size - (self.dropouts_allowed(cohort_size) if kind == "train" else 0)
+
     def noise_sharers(self, cohort_size: int) -> int:
         """Give the honest survivors on whose noise alone a training sum can count.
 

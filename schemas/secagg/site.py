@@ -7,7 +7,7 @@ coordinator that relays these messages is not believed in anything (SECAGG-4).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -230,7 +230,7 @@ def join_cohort(
         bound,
         group_secret(contributions, bound),
         tuple(masks),
-        fewest=_fewest(plan, expected, cohort),
+        fewest=plan.fewest_contributors(kind, len(cohort)),
         recovery=RecoverySecrets(shares, seeds) if self_masked else None,
     )
 
@@ -270,7 +270,7 @@ def observe_cohort(
     bound = expected.with_cohort(new_model_hash, cohort)
     contributions, _ = open_shares(party, cohort, roots, self_masked=False)
     group = group_secret(contributions, bound)
-    fewest = _fewest(plan, expected, cohort)
+    fewest = plan.fewest_contributors(kind, len(cohort))
     return CohortKeys(party.site_id, tuple(cohort), bound, group, None, fewest=fewest)
 
 
@@ -286,9 +286,3 @@ def _own_place(party: Party, plan: StudyPlan) -> dict[str, PlanSite]:
             hint="Refuse the plan and ask the vendor for one made from the present identity card.",
         )
     return sites
-
-
-def _fewest(plan: StudyPlan, expected: Expected, cohort: Mapping[str, SignedReady]) -> int:
-    """Return the fewest contributors to this attempt's sum (SECAGG-13)."""
-    lost = plan.dropouts_allowed(len(cohort)) if expected.self_masked else 0
-    return len(cohort) - lost

@@ -241,7 +241,7 @@ class MemoryConsortium:
         return Standing.from_bytes(stored[1])
 
     def exchange(
-        self, requests: Mapping[str, bytes], *, timeout_seconds: float
+        self, requests: Mapping[str, bytes], *, timeout_seconds: float, enough: int = 0
     ) -> Mapping[str, Answer]:
         answers = {}
         for site_id, request in requests.items():

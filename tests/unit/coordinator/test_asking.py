@@ -19,7 +19,7 @@ class World:
         self.up = frozenset(answers)
         self.asked: list[tuple[frozenset, float]] = []
 
-    def exchange(self, requests, *, timeout_seconds):
+    def exchange(self, requests, *, timeout_seconds, enough=0):
         self.asked.append((frozenset(requests), timeout_seconds))
         return {site: self.answers[site] for site in requests if site in self.answers}
 
