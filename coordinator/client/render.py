@@ -21,8 +21,8 @@ OUTSIDE: Final = (
 )
 AUROC_METHOD: Final = "DeLong on binned scores, 95 %"
 RATE_METHOD: Final = "Wilson, 95 %, at the plan's threshold"
-CALIBRATION_METHOD: Final = "mean predicted probability less share of positives, normal, 95 %"
-BRIER_METHOD: Final = "mean squared error of the predicted probabilities, normal, 95 %"
+CALIBRATION_METHOD: Final = "mean prediction less observed share, normal, 95 %"
+BRIER_METHOD: Final = "mean squared error, normal, 95 %"
 
 
 def epsilon_lines(plan: StudyPlan) -> list[str]:
@@ -151,8 +151,9 @@ def result_lines(plan: StudyPlan, values: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  {name:<12} {_with_interval(rate)}  ({rate['method']} {rate['threshold']:g})"
         )
-    for name, key in (("calibration", "calibration_in_the_large"), ("Brier", "brier")):
-        lines.append(f"  {name:<12} {_with_interval(values[key])}  ({values[key]['method']})")
+    large, brier = values["calibration_in_the_large"], values["brier"]
+    lines.append(f"  calibration  {_with_interval(large, '+.3f')}  ({large['method']})")
+    lines.append(f"  Brier        {_with_interval(brier)}  ({brier['method']})")
     signers = ", ".join(item["site_id"] for item in values["signed_by"])
     return [
         *lines,
@@ -245,9 +246,9 @@ def progress_table(study: Mapping[str, Any]) -> RenderableType:
     return Group(head, state, bar, table, scope)
 
 
-def _with_interval(item: Mapping[str, Any]) -> str:
+def _with_interval(item: Mapping[str, Any], form: str = ".3f") -> str:
     low, high = item["interval"]
-    return f"{item['value']:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{item['value']:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def _labelled(label: str, lines: Sequence[str]) -> list[str]:
