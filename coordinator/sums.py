@@ -24,7 +24,7 @@ class RoundSum:
     readies: tuple[SignedReady, ...]
     survivors: tuple[str, ...] = ()
 
-    def blob(self) -> bytes:
+    def blob(self) -> memoryview:
         """Give the words as they travel."""
         return words_to_bytes(self.summed.words)
 

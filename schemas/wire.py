@@ -245,7 +245,7 @@ class Frame:
     blobs: tuple[bytes, ...]
 
 
-def encode(header: Document, *blobs: bytes) -> bytes:
+def encode(header: Document, *blobs: bytes | memoryview) -> bytes:
     """Build the frame of `header` with `blobs`; the header's blob sizes are filled in here."""
     sized = header.model_copy(update={"blobs": tuple(len(blob) for blob in blobs)})
     raw = sized.canonical()

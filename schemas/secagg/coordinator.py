@@ -124,13 +124,13 @@ def sum_hash(summed: MaskedSum) -> str:
     return sha.hexdigest()
 
 
-def words_to_bytes(words: NDArray[np.uint32]) -> bytes:
-    """Return the words as they travel: four bytes each, little-endian."""
-    return words.astype("<u4", copy=False).tobytes()
+def words_to_bytes(words: NDArray[np.uint32]) -> memoryview:
+    """Show the words as they travel, four bytes each, little-endian; a view, not a copy."""
+    return np.ascontiguousarray(words, dtype="<u4").view(np.uint8).data
 
 
 def words_from_bytes(raw: bytes, length: int) -> NDArray[np.uint32]:
-    """Read exactly ``length`` words.
+    """Read exactly ``length`` words; what is returned looks at ``raw`` and cannot be changed.
 
     Raises:
         ProtocolError: the bytes are more or fewer.
@@ -139,7 +139,7 @@ def words_from_bytes(raw: bytes, length: int) -> NDArray[np.uint32]:
         raise ProtocolError(
             ErrorCode.MESSAGE_LENGTH_WRONG, "A vector does not have the length the plan fixes."
         )
-    return np.frombuffer(raw, dtype="<u4").astype(np.uint32)
+    return np.frombuffer(raw, dtype="<u4").astype(np.uint32, copy=False)
 
 
 def _added(uploads: Mapping[str, MaskedUpdate]) -> MaskedSum:

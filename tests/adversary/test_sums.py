@@ -177,7 +177,7 @@ def test_with_one_offset_for_all_sites_such_a_sum_would_pass(six, monkeypatch) -
 @pytest.mark.parametrize("by", [-4, -1, 1, 4])
 def test_a_sum_of_wrong_length_is_refused(after_one, by) -> None:
     request = show(after_one, VICTIM, after_one.first)
-    blob = after_one.first.blob()
+    blob = bytes(after_one.first.blob())
     bent = request[: len(request) - len(blob)] + (blob[:by] if by < 0 else blob + bytes(by))
     code = after_one.refused(VICTIM, resized(bent, len(blob), len(blob) + by))
     assert code == "message.length_wrong"

@@ -75,10 +75,15 @@ def test_words_of_another_length_are_refused(raw: bytes) -> None:
     assert refused.value.code is ErrorCode.MESSAGE_LENGTH_WRONG
 
 
-def test_read_words_can_be_written_to() -> None:
-    words = words_from_bytes(bytes(8), 2)
-    words[0] = 7
-    assert words.tolist() == [7, 0]
+def test_words_are_looked_at_and_not_copied() -> None:
+    """A vector of 400 MB is held once; nobody can change what others look at."""
+    raw = bytes(range(8))
+    words = words_from_bytes(raw, 2)
+    with pytest.raises(ValueError, match="read-only"):
+        words[0] = 7
+    shown = words_to_bytes(words)
+    assert shown == raw
+    assert np.shares_memory(np.frombuffer(shown, np.uint8), words)
 
 
 def test_hash_covers_words_and_tag() -> None:
