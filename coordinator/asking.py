@@ -5,13 +5,14 @@ Transport, parsing and patience in one place; the protocol is in `coordinator.ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
 
 from schemas.canonical import Document
 from schemas.errors import ErrorCode, ProtocolError
+from schemas.limits import MAX_ANSWER_HEADER_BYTES
 from schemas.wire import Frame, Refusal, decode
 
 _RECENT_ROUNDS = 9
@@ -26,14 +27,18 @@ class Answer:
 
 
 class Exchange(Protocol):
-    """Send one request to each named site and wait for all answers or the time-out.
+    """Send one request to each named site; give each answer as it comes, until all or time-out.
 
-    Once ``enough`` sites have answered, the others get about as long again; zero means all.
+    Once ``is_enough`` says so, the sites that are left get about as long again.
     """
 
     def __call__(
-        self, requests: Mapping[str, bytes], *, timeout_seconds: float, enough: int = 0
-    ) -> Mapping[str, Answer]: ...
+        self,
+        requests: Mapping[str, bytes],
+        *,
+        timeout_seconds: float,
+        is_enough: Callable[[], bool] = lambda: False,
+    ) -> Iterable[tuple[str, Answer]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +71,43 @@ class Asker:
         timeout_seconds: float,
         enough: int = 0,
     ) -> dict[str, Frame]:
-        """Ask and parse; whatever is not the expected message becomes that site's reason."""
+        """Ask and wait for all; give the messages in the order of the requests."""
+        frames = dict(self.answers(requests, expected, timeout_seconds, enough))
+        return {site: frames[site] for site in requests if site in frames}
+
+    def answers(
+        self,
+        requests: Mapping[str, bytes],
+        expected: tuple[type[Document], ...],
+        timeout_seconds: float,
+        enough: int = 0,
+    ) -> Iterator[tuple[str, Frame]]:
+        """Ask and give each message as it comes, at most one of a site, and keep none of them.
+
+        Whatever is not the expected message becomes that site's reason. Once ``enough`` sites
+        have given it (not refused), the others get about as long again; zero means all.
+        """
         if not requests:
-            return {}
-        answers = self.exchange(requests, timeout_seconds=timeout_seconds, enough=enough)
-        frames: dict[str, Frame] = {}
-        for site in requests:
-            frame = self._read(site, answers.get(site, Answer(None)), expected)
+            return
+        waiting, given = set(requests), 0
+
+        def is_enough() -> bool:
+            return 0 < enough <= given
+
+        for site, answer in self.exchange(
+            requests, timeout_seconds=timeout_seconds, is_enough=is_enough
+        ):
+            if site not in waiting:
+                continue
+            waiting.remove(site)
+            frame = self._read(site, answer, expected)
             if frame is not None:
                 self.reasons.pop(site, None)
-                frames[site] = frame
-        return frames
+                given += 1
+                yield site, frame
+            del answer, frame  # a body may be large: it shall be gone while the next one comes
+        for site in waiting:
+            self.reasons[site] = ErrorCode.SITE_UNREACHABLE.value
 
     def _read(
         self, site: str, answer: Answer, expected: tuple[type[Document], ...]
@@ -85,7 +116,11 @@ class Asker:
             self.reasons[site] = answer.code or ErrorCode.SITE_UNREACHABLE.value
             return None
         try:
-            frame = decode(answer.body, allowed=(*expected, Refusal))
+            frame = decode(
+                answer.body,
+                allowed=(*expected, Refusal),
+                max_header_bytes=MAX_ANSWER_HEADER_BYTES,
+            )
         except ProtocolError as error:
             self.reasons[site] = error.code.value
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import TypeAdapter
 
@@ -83,6 +83,10 @@ class StudyBook:
                 "INSERT OR REPLACE INTO cohorts VALUES (?, ?, ?)",
                 (self._digest, closed.round, readies),
             )
+            sql.execute(
+                "DELETE FROM survivors WHERE digest = ? AND round = ?",
+                (self._digest, closed.round),
+            )
             if closed.survivors:
                 sql.execute(
                     "INSERT OR REPLACE INTO survivors VALUES (?, ?, ?)",
@@ -90,22 +94,29 @@ class StudyBook:
                 )
         self._studies.store_sum(self._digest, closed.round, closed.summed, attempt=closed.attempt)
 
-    def load_sums(self) -> Sequence[RoundSum]:
-        """Give every stored sum in order of rounds."""
+    def count_sums(self) -> int:
+        """Count the closed rounds."""
+        return len(self._studies.summed_rounds(self._digest))
+
+    def load_sums(self, first: int, before: int) -> Iterator[RoundSum]:
+        """Read the sums of rounds `first` to `before` - 1 in order, each when it is asked for."""
+        rounds = self._studies.summed_rounds(self._digest)
+        return map(self._load_sum, [each for each in rounds if first <= each < before])
+
+    def _load_sum(self, round_: int) -> RoundSum:
         with self._db.read() as sql:
-            rows = sql.execute("SELECT * FROM cohorts WHERE digest = ?", (self._digest,)).fetchall()
-        readies = {row["round"]: _READIES.validate_json(row["readies"]) for row in rows}
-        survivors = self._studies.survivors(self._digest)
-        return [
-            RoundSum(
-                entry.round,
-                entry.attempt,
-                entry.summed,
-                readies[entry.round],
-                survivors.get(entry.round, ()),
-            )
-            for entry in self._studies.sums_since(self._digest, 0)
-        ]
+            row = sql.execute(
+                "SELECT readies FROM cohorts WHERE digest = ? AND round = ?",
+                (self._digest, round_),
+            ).fetchone()
+        stored = self._studies.sum_of(self._digest, round_)
+        return RoundSum(
+            stored.round,
+            stored.attempt,
+            stored.summed,
+            _READIES.validate_json(row["readies"]),
+            self._studies.survivors(self._digest).get(round_, ()),
+        )
 
     def finals(self) -> Mapping[str, SignedDocument]:
         """Give site id → signed final model hash."""
@@ -122,6 +133,11 @@ class StudyBook:
     def store_release(self, body: bytes, signatures: Mapping[str, str]) -> None:
         """Keep the co-signed release."""
         self._studies.store_release(self._record.plan, body, signatures)
+
+    def evaluation_roster(self) -> tuple[str, ...]:
+        """Name the sites of the first evaluation attempt; none if there was none."""
+        attempts = self._studies.attempts(self._digest)
+        return next((each.roster for each in attempts if each.kind == "evaluate"), ())
 
     def note_waits(self, reasons: Mapping[str, str]) -> None:
         """Show why a site is being waited for; sites not named are not."""

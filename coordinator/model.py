@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,17 +27,19 @@ class FinalModel:
     safetensors: bytes
 
 
-def rebuild(plan: StudyPlan, weights: bytes, sums: Sequence[MaskedSum]) -> FinalModel:
+def rebuild(plan: StudyPlan, weights: bytes, sums: Iterable[MaskedSum]) -> FinalModel:
     """Apply every stored sum in order, as each site did.
 
     Args:
         plan: the study's plan with every constant of the optimiser.
         weights: initial weights (safetensors).
-        sums: the noised sum of each round, in order; words of 32 bits, two's complement.
+        sums: the noised sum of each round, in order; words of 32 bits, two's complement. One is
+            let go of before the next is taken.
     """
     state = initial_state(plan.model, from_safetensors(plan.model, weights))
     for summed in sums:
         centred = np.ascontiguousarray(summed.words).view(np.int32).astype(np.int64)
         state = apply_step(state, centred, plan.training)
+        del summed, centred
     flat = final_parameters(state, plan.training)
     return FinalModel(model_hash(flat), to_safetensors(plan.model, flat))

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from coordinator.db import Database, Event
 from coordinator.releases import check_belongs, check_signatures
+from coordinator.sum_records import SumRecords
 from schemas.canonical import parse, sha256_hex
 from schemas.errors import ErrorCode, ProtocolError, TrustError
 from schemas.evaluation import Release
@@ -18,8 +19,6 @@ from schemas.governance.study import StudyPlan, open_plan
 from schemas.limits import MAX_PLAN_BYTES, MAX_RELEASE_BYTES
 from schemas.models import from_safetensors
 from schemas.models import model_hash as hash_parameters
-from schemas.secagg.coordinator import words_from_bytes, words_to_bytes
-from schemas.secagg.masking import MaskedSum
 from schemas.signing import Context, SignedDocument, open_signed
 from schemas.wire import Final as FinalStatement
 
@@ -27,7 +26,6 @@ Kind = Literal["train", "evaluate"]
 MAX_FINAL_BYTES: Final = 4096  # two hashes and a name
 MAX_SIGNED_FINAL_BYTES: Final = 4 * MAX_FINAL_BYTES
 MAX_SIGNED_PLAN_BYTES: Final = 2 * MAX_PLAN_BYTES  # base64 and the signature around it
-WORD_BYTES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +45,6 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredSum:
-    """One noised sum with the attempt that made it."""
-
-    round: int
-    attempt: int
-    summed: MaskedSum
-
-
-@dataclass(frozen=True, slots=True)
 class StoredRelease:
     """The released bytes, parsed, and who signed them."""
 
@@ -65,7 +54,7 @@ class StoredRelease:
     received_at: str
 
 
-class RoundRecords:
+class RoundRecords(SumRecords):
     """Everything the runner writes down between two rounds, so that a restart can go on."""
 
     def __init__(self, database: Database) -> None:
@@ -175,48 +164,6 @@ class RoundRecords:
                 seconds=row["seconds"],
                 reason_code=row["reason_code"],
                 survivors=known.get((row["kind"], row["state"], row["round"]), ()),
-            )
-            for row in rows
-        ]
-
-    def survivors(self, digest: str) -> dict[int, tuple[str, ...]]:
-        """Return round -> contributors, for rounds that closed without some of their cohort."""
-        with self._db.read() as sql:
-            rows = sql.execute("SELECT * FROM survivors WHERE digest = ?", (digest,)).fetchall()
-        return {row["round"]: tuple(json.loads(row["sites"])) for row in rows}
-
-    def store_sum(self, digest: str, round: int, summed: MaskedSum, *, attempt: int) -> None:
-        """Keep the noised sum of a training round; a second one for the round is refused.
-
-        Raises:
-            ProtocolError: the round has a sum already (code ``attempt.spent``).
-        """
-        event = Event("sum.stored", digest, {"round": round, "attempt": attempt})
-        with self._db.write(event) as sql:
-            try:
-                sql.execute(
-                    "INSERT INTO sums VALUES (?, ?, ?, ?, ?)",
-                    (digest, round, attempt, words_to_bytes(summed.words), summed.tag),
-                )
-            except sqlite3.IntegrityError:
-                raise ProtocolError(
-                    ErrorCode.ATTEMPT_SPENT, "This round has its sum already."
-                ) from None
-
-    def sums_since(self, digest: str, round: int) -> list[StoredSum]:
-        """Return the sums of ``round`` and later, in order."""
-        with self._db.read() as sql:
-            rows = sql.execute(
-                "SELECT * FROM sums WHERE digest = ? AND round >= ? ORDER BY round",
-                (digest, round),
-            ).fetchall()
-        return [
-            StoredSum(
-                row["round"],
-                row["attempt"],
-                MaskedSum(
-                    words_from_bytes(row["words"], len(row["words"]) // WORD_BYTES), row["tag"]
-                ),
             )
             for row in rows
         ]

@@ -20,11 +20,10 @@ from dataclasses import dataclass
 
 from coordinator.answers import read_confirmation, read_unmasking
 from coordinator.asking import Asker
-from coordinator.sums import RoundSum
+from coordinator.sums import RoundSum, Uploads
 from schemas.errors import CohortiumError, ErrorCode
 from schemas.governance.study import StudyPlan
-from schemas.secagg.coordinator import recover_sum, upload_hash
-from schemas.secagg.masking import MaskedUpdate
+from schemas.secagg.coordinator import unmask_sum
 from schemas.secagg.messages import SignedReady, SurvivorList, transcript_hash
 from schemas.secagg.recovery import Revealed
 from schemas.wire import (
@@ -45,7 +44,7 @@ class Recovery:
 
     Attributes:
         readies: the signed cohort by site.
-        uploads: what arrived, by site.
+        uploads: the sum of what arrived, and the hash of each part of it.
     """
 
     plan: StudyPlan
@@ -54,11 +53,12 @@ class Recovery:
     round: int
     attempt: int
     readies: Mapping[str, SignedReady]
-    uploads: Mapping[str, MaskedUpdate]
+    uploads: Uploads
 
     def run(self) -> tuple[RoundSum | None, str]:
         """Give the sum, or the code that makes the attempt void."""
-        lost = [site for site in self.readies if site not in self.uploads]
+        arrived = sorted(self.uploads.sites)
+        lost = [site for site in self.readies if site not in self.uploads.sites]
         if len(lost) > self.plan.dropouts_allowed(len(self.readies)):
             return None, self.asker.reason_of(lost[0])
         survivors = SurvivorList(
@@ -66,10 +66,10 @@ class Recovery:
             round=self.round,
             attempt=self.attempt,
             transcript_hash=transcript_hash(self.readies.values()),
-            uploads={site: upload_hash(self.uploads[site]) for site in sorted(self.uploads)},
+            uploads={site: self.uploads.hash_of[site] for site in arrived},
         )
         # A lost hospital's masks come off only with the help of every survivor.
-        needed = len(self.uploads) if lost else self.plan.survivor_threshold
+        needed = len(arrived) if lost else self.plan.survivor_threshold
         confirmations = self._confirmations(survivors, needed)
         if len(confirmations) < needed:
             return None, self._why(confirmations, ErrorCode.CONFIRMATIONS_TOO_FEW)
@@ -77,12 +77,10 @@ class Recovery:
         if len(revealed) < needed:
             return None, self._why(revealed, ErrorCode.RECOVERY_FAILED)
         try:
-            summed = recover_sum(
-                self.plan, tuple(self.readies.values()), dict(self.uploads), revealed
-            )
+            summed = unmask_sum(self.plan, self.readies.values(), self.uploads.running, revealed)
         except CohortiumError as error:
             return None, error.code.value
-        named = tuple(sorted(self.uploads)) if lost else ()
+        named = tuple(arrived) if lost else ()
         ordered = tuple(self.readies[site] for site in sorted(self.readies))
         return RoundSum(self.round, self.attempt, summed, ordered, named), ""
 
@@ -138,5 +136,5 @@ class Recovery:
 
     def _why(self, answered: Mapping[str, object], code: ErrorCode) -> str:
         """Give the reason of the first survivor that did not answer, or what is missing."""
-        silent = [site for site in sorted(self.uploads) if site not in answered]
+        silent = [site for site in sorted(self.uploads.sites) if site not in answered]
         return self.asker.reasons.get(silent[0], code.value) if silent else code.value

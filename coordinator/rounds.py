@@ -17,33 +17,28 @@ from typing import Protocol
 
 from coordinator.answers import check_final, check_ready, read_upload
 from coordinator.asking import Asker, Exchange, Patience
+from coordinator.calls import Calls
 from coordinator.model import FinalModel, rebuild
 from coordinator.recovery import Recovery
-from coordinator.sums import RoundSum
+from coordinator.sums import Charges, RoundSum, Sums, SumStore, Uploads
 from schemas.errors import CohortiumError, ErrorCode
 from schemas.governance.study import StudyPlan
-from schemas.secagg.coordinator import add_masked, words_to_bytes
-from schemas.secagg.masking import MaskedSum, MaskedUpdate
+from schemas.secagg.masking import MaskedSum
 from schemas.secagg.messages import SignedReady
 from schemas.signing import SignedDocument
 from schemas.wire import (
-    Close,
-    CohortCall,
     FinalReply,
+    Frame,
     Kind,
-    Open,
     ReadyReply,
     ReleaseReply,
-    Result,
-    SumTag,
     Upload,
-    encode,
 )
 
 __all__ = ["Book", "RoundSum", "StudyEnded", "StudyRun"]
 
 
-class Book(Protocol):
+class Book(SumStore, Protocol):
     """What a run needs from the coordinator's durable store (see `coordinator.book`)."""
 
     def weights(self) -> bytes: ...
@@ -57,11 +52,10 @@ class Book(Protocol):
         self, kind: Kind, round_: int, attempt: int, n_bytes: Mapping[str, int], code: str
     ) -> None: ...
     def note_bytes(self, kind: str, n_bytes: Mapping[str, int]) -> None: ...
-    def store_sum(self, closed: RoundSum) -> None: ...
-    def load_sums(self) -> Sequence[RoundSum]: ...
     def finals(self) -> Mapping[str, SignedDocument]: ...
     def store_final(self, final: SignedDocument) -> None: ...
     def store_model(self, model: FinalModel) -> None: ...
+    def evaluation_roster(self) -> tuple[str, ...]: ...
     def store_release(self, body: bytes, signatures: Mapping[str, str]) -> None: ...
     def note_waits(self, reasons: Mapping[str, str]) -> None: ...
 
@@ -90,18 +84,21 @@ class StudyRun:
     should_stop: Callable[[], bool] = lambda: False
     _digest: str = ""
     _asker: Asker = field(init=False)
-    _sums: list[RoundSum] = field(init=False)
+    _sums: Sums = field(init=False)
+    _calls: Calls = field(init=False)
     _attempts: dict[tuple[Kind, int], int] = field(init=False)
     _readies: dict[str, SignedReady] = field(default_factory=dict)
     _invited: set[str] = field(default_factory=set)
-    _known_step: dict[str, int] = field(default_factory=dict)
+    _charges: Charges = field(init=False)
 
     def __post_init__(self) -> None:
         """Resume from what the book holds."""
         self._digest = self.plan.digest()
         self._asker = Asker(self.exchange, self.online, self.monotonic, self.patience)
-        self._sums = list(self.book.load_sums())
+        self._sums = Sums(self.book)
+        self._calls = Calls(self._digest, self._sums, self.book)
         self._attempts = dict(self.book.used_attempts())
+        self._charges = Charges(self._sums.between(0, len(self._sums)))
 
     def run(self) -> None:
         """Train all steps, close, evaluate once.
@@ -122,33 +119,22 @@ class StudyRun:
         self._invite("train", round_, attempt, finals={})
         readies = {site: self._readies[site] for site in sorted(self._readies)}
         self._readies = {}
-        calls = {}
-        for site in readies:
-            evidence = site in self._invited
-            call = CohortCall(
-                plan_digest=self._digest,
-                kind="train",
-                round=round_,
-                attempt=attempt,
-                readies=tuple(readies.values()),
-                previous=self._sums[-1].tag(evidence=evidence) if self._sums else None,
-            )
-            calls[site] = encode(call, *(entry.blob() for entry in self._sums[-1:]))
+        calls = self._calls.cohort(readies, round_, attempt, self._invited)
         uploads, code = self._collect(calls, "train", round_, attempt)
         closed, code = self._sum_up(round_, attempt, readies, uploads, code)
         if closed is not None:
-            self.book.store_sum(closed)
-            self._sums.append(closed)
+            self._sums.keep(closed)
+            self._charges.summed(closed)
         else:
             self._readies = {}
-        self.book.close_attempt("train", round_, attempt, _sizes(uploads), code)
+        self.book.close_attempt("train", round_, attempt, uploads.sizes, code)
 
     def _sum_up(
         self,
         round_: int,
         attempt: int,
         readies: Mapping[str, SignedReady],
-        uploads: Mapping[str, MaskedUpdate],
+        uploads: Uploads,
         code: str,
     ) -> tuple[RoundSum | None, str]:
         """Make the sum of an attempt's uploads, or say why there is none."""
@@ -157,7 +143,7 @@ class StudyRun:
             return Recovery(self.plan, asker, note, round_, attempt, readies, uploads).run()
         if code:
             return None, code
-        summed = add_masked(uploads, sorted(uploads))
+        summed = uploads.running.total(readies)
         return RoundSum(round_, attempt, summed, tuple(readies.values())), ""
 
     def _next_attempt(self, kind: Kind, round_: int) -> int:
@@ -190,7 +176,8 @@ class StudyRun:
             wanted = sorted(finals) if kind == "evaluate" else sorted(self._allowed())
             self._readies = {s: r for s, r in self._readies.items() if s in wanted}
             asked = self._asker.invitable(s for s in wanted if s not in self._readies)
-            self._ask_ready(asked, kind, round_, attempt, finals)
+            if self._ask_ready(asked, kind, round_, attempt, finals):
+                started = self.monotonic()
             missing = [s for s in wanted if s not in self._readies]
             self.book.note_waits(self._asker.why(missing))
             enough = len(self._readies) >= fewest
@@ -213,85 +200,79 @@ class StudyRun:
         round_: int,
         attempt: int,
         finals: Mapping[str, SignedDocument],
-    ) -> None:
-        approvals = tuple(self.book.approvals().values())
-        requests = {}
-        for site in sites:
-            wanted = self._unknown_to(site, round_ - 1) if kind == "train" else []
-            message = Open(
-                plan_digest=self._digest,
-                kind=kind,
-                round=round_,
-                attempt=attempt,
-                approvals=approvals,
-                finals=tuple(finals.values()),
-                missing=tuple(entry.tag(evidence=True) for entry in wanted),
-            )
-            requests[site] = encode(message, *(entry.blob() for entry in wanted))
+    ) -> bool:
+        """Ask for READY; True if a site took part of the sums it lacks and wants the rest."""
+        requests = self._calls.opening(sites, kind, round_, attempt, finals)
         frames = self._asker.ask(requests, (ReadyReply,), self.patience.invite_seconds)
         for site, frame in frames.items():
             assert isinstance(frame.header, ReadyReply)
             if self._keep_ready(site, frame.header.ready, kind, round_, attempt):
                 self._invited.add(site)
-                self._known_step[site] = max(0, round_ - 1)
-        self._asker.spare(site for site in sites if site not in self._readies)
+                self._calls.knows(site, round_ - 1)
+        behind = self._calls.took_a_part(sites, self._asker.reasons)
+        self._asker.spare(s for s in sites if s not in self._readies and s not in behind)
+        return bool(behind)
 
     def _keep_ready(
         self, site: str, signed: SignedReady, kind: Kind, round_: int, attempt: int
     ) -> bool:
         """Keep a READY for the next cohort, unless it is not what was asked for."""
         try:
-            self._readies[site] = check_ready(self.plan, site, signed, kind, round_, attempt)
+            ready = check_ready(self.plan, site, signed, kind, round_, attempt)
+            self._charges.check(ready.ready)
+            self._readies[site] = ready
         except CohortiumError as error:
             self._asker.reasons[site] = error.code.value
             return False
         return True
 
-    def _unknown_to(self, site: str, before: int) -> list[RoundSum]:
-        """Give the sums of rounds below `before` that a site may not have applied yet."""
-        held = self._known_step.get(site, 0)
-        return [entry for entry in self._sums if held <= entry.round < before]
-
     def _collect(
         self, calls: Mapping[str, bytes], kind: Kind, round_: int, attempt: int
-    ) -> tuple[dict[str, MaskedUpdate], str]:
-        """Send each site its COHORT; return the uploads, and why the first lost one is lost."""
+    ) -> tuple[Uploads, str]:
+        """Send each site its COHORT; add up the uploads; say why the first lost one is lost."""
         # Written down before the cohort is announced: from here on the attempt may be charged.
         self.book.open_attempt(kind, round_, attempt, sorted(calls))
         self._attempts[kind, round_] = attempt + 1
         started, enough = self.monotonic(), self.plan.fewest_contributors(kind, len(calls))
-        frames = self._asker.ask(calls, (Upload,), self._asker.answer_seconds(), enough)
-        uploads: dict[str, MaskedUpdate] = {}
-        for site, frame in frames.items():
-            header = frame.header
-            assert isinstance(header, Upload)
-            try:
-                uploads[site] = read_upload(self.plan, frame, kind, round_, attempt)
-            except CohortiumError as error:
-                self._asker.reasons[site] = error.code.value
-                continue
-            if kind == "train":
-                self._known_step[site] = round_
-            if header.next_ready is not None:
-                self._keep_ready(site, header.next_ready, kind, round_ + 1, 0)
-        lost = [site for site in calls if site not in uploads]
+        uploads = Uploads(hashes=kind == "train" and self.plan.is_recoverable)
+        for site, frame in self._asker.answers(
+            calls, (Upload,), self._asker.answer_seconds(), enough
+        ):
+            self._add_upload(uploads, site, frame, kind, round_, attempt)
+            del frame  # a whole vector, which is in the sum now: gone while the next one comes
+        lost = [site for site in calls if site not in uploads.sites]
         if lost:
             return uploads, self._asker.reason_of(lost[0])
         self._asker.took(self.monotonic() - started)
         return uploads, ""
+
+    def _add_upload(
+        self, uploads: Uploads, site: str, frame: Frame, kind: Kind, round_: int, attempt: int
+    ) -> None:
+        """Add one site's upload and keep the READY beside it; what is wrong is its reason."""
+        header = frame.header
+        assert isinstance(header, Upload)
+        try:
+            uploads.add(site, read_upload(self.plan, frame, kind, round_, attempt))
+        except CohortiumError as error:
+            self._asker.reasons[site] = error.code.value
+            return
+        if kind == "train":
+            self._calls.knows(site, round_)
+        if header.next_ready is not None:
+            self._keep_ready(site, header.next_ready, kind, round_ + 1, 0)
 
     # -- end of training ---------------------------------------------------------------------
 
     def _close(self) -> dict[str, SignedDocument]:
         """Deliver the last sum; gather every site's signature on the final model."""
         started = self.monotonic()
-        sums = [entry.summed for entry in self._sums]
-        model = rebuild(self.plan, self.book.weights(), sums)
+        model = rebuild(self.plan, self.book.weights(), self._sums.masked())
         finals = dict(self.book.finals())
         while True:
             waiting = [s for s in sorted(self._allowed()) if s not in finals]
             asked = self._asker.invitable(waiting)
-            bodies = {site: self._closing(site) for site in asked}
+            bodies = self._calls.closing(asked)
             frames = self._asker.ask(bodies, (FinalReply,), self._asker.answer_seconds())
             for site, frame in frames.items():
                 assert isinstance(frame.header, FinalReply)
@@ -302,7 +283,9 @@ class StudyRun:
                     continue
                 finals[site] = final
                 self.book.store_final(final)
-            self._asker.spare(site for site in asked if site not in finals)
+            behind = self._calls.took_a_part(asked, self._asker.reasons)
+            self._asker.spare(s for s in asked if s not in finals and s not in behind)
+            started = self.monotonic() if behind else started
             waiting = [s for s in waiting if s not in finals]
             self.book.note_waits(self._asker.why(waiting))
             late = self.monotonic() - started > self.patience.rejoin_seconds
@@ -318,45 +301,30 @@ class StudyRun:
             self._check_going_on()
             self.sleep(self.patience.pause_seconds)
 
-    def _closing(self, site: str) -> bytes:
-        """Build the CLOSE of one site: the last sum, and those before it that it may lack."""
-        last = self._sums[-1]
-        missing = self._unknown_to(site, last.round)
-        message = Close(
-            plan_digest=self._digest,
-            approvals=tuple(self.book.approvals().values()),
-            missing=tuple(entry.tag(evidence=True) for entry in missing),
-            last=last.tag(evidence=True),
-        )
-        return encode(message, *(entry.blob() for entry in (*missing, last)))
-
     # -- evaluation --------------------------------------------------------------------------
 
     def _evaluate(self, finals: Mapping[str, SignedDocument]) -> None:
-        """Run the one coordinator-blind evaluation; retried only with the identical roster."""
-        roster = sorted(finals)
+        """Run the one coordinator-blind evaluation; retried only with the identical roster.
+
+        A site that signs the model after the first attempt comes too late for it.
+        """
+        roster = sorted(self.book.evaluation_roster() or finals)
+        finals = {site: finals[site] for site in roster}
         while True:
             self._readies = {}
             attempt = self._next_attempt("evaluate", 0)
             self._invite("evaluate", 0, attempt, finals)
-            call = CohortCall(
-                plan_digest=self._digest,
-                kind="evaluate",
-                round=0,
-                attempt=attempt,
-                readies=tuple(self._readies[site] for site in roster),
-            )
-            calls = dict.fromkeys(roster, encode(call))
+            readies = [self._readies[site] for site in roster]
+            calls = dict.fromkeys(roster, self._calls.evaluation(readies, attempt))
             uploads, code = self._collect(calls, "evaluate", 0, attempt)
-            self.book.close_attempt("evaluate", 0, attempt, _sizes(uploads), code)
-            if not code and self._gather_release(attempt, add_masked(uploads, roster), roster):
+            self.book.close_attempt("evaluate", 0, attempt, uploads.sizes, code)
+            if not code and self._gather_release(attempt, uploads.running.total(roster), roster):
                 return
             self._check_going_on()
 
     def _gather_release(self, attempt: int, summed: MaskedSum, roster: Sequence[str]) -> bool:
         """Return the blind sum to the sites; accept only bytes that all of them signed."""
-        tag = SumTag(round=0, attempt=attempt, tag=f"{summed.tag:016x}")
-        body = encode(Result(plan_digest=self._digest, summed=tag), words_to_bytes(summed.words))
+        body = self._calls.result(attempt, summed)
         frames = self._asker.ask(
             dict.fromkeys(roster, body), (ReleaseReply,), self._asker.answer_seconds()
         )
@@ -366,7 +334,7 @@ class StudyRun:
             header = frame.header
             if isinstance(header, ReleaseReply) and len(frame.blobs) == 1:
                 signatures[site] = header.signature
-                bodies.add(frame.blobs[0])
+                bodies.add(bytes(frame.blobs[0]))
         self.book.note_waits(self._asker.why(set(roster) - set(signatures)))
         if set(signatures) != set(roster) or len(bodies) != 1:
             return False
@@ -394,7 +362,3 @@ class StudyRun:
             raise StudyEnded(
                 ErrorCode.STUDY_QUORUM_LOST, "Fewer sites than the plan's minimum are left."
             )
-
-
-def _sizes(uploads: Mapping[str, MaskedUpdate]) -> dict[str, int]:
-    return {site: update.words.nbytes for site, update in uploads.items()}

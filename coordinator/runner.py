@@ -7,7 +7,8 @@ each site, and does not block the next one; it is taken up again where its book 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from coordinator.asking import Answer, Patience
@@ -141,22 +142,29 @@ class _Exchange:
         self._should_stop = should_stop
 
     def __call__(
-        self, requests: Mapping[str, bytes], *, timeout_seconds: float, enough: int = 0
-    ) -> Mapping[str, Answer]:
-        from coordinator.flower.fleet import Reply
+        self,
+        requests: Mapping[str, bytes],
+        *,
+        timeout_seconds: float,
+        is_enough: Callable[[], bool] = lambda: False,
+    ) -> Iterable[tuple[str, Answer]]:
+        from coordinator.flower.fleet import Failure, Reply
 
         nodes = self._studies.roster(self._record.digest)
         known = {nodes[site]: site for site in requests if site in nodes}
-        outcomes = self._fleet.exchange(
+
+        def read(answer: tuple[int, Reply | Failure]) -> tuple[str, Answer]:
+            node, outcome = answer
+            if isinstance(outcome, Reply):
+                return known[node], Answer(outcome.body)
+            return known[node], Answer(None, outcome.code.value)
+
+        away = Answer(None, ErrorCode.SITE_OFFLINE.value)
+        outcomes = self._fleet.answers(
             {node: requests[site] for node, site in known.items()},
             timeout_seconds=timeout_seconds,
-            enough=enough,
+            is_enough=is_enough,
             stop=self._should_stop,
         )
-        answers = {site: Answer(None, ErrorCode.SITE_OFFLINE.value) for site in requests}
-        for node, outcome in outcomes.items():
-            if isinstance(outcome, Reply):
-                answers[known[node]] = Answer(outcome.body)
-            else:
-                answers[known[node]] = Answer(None, outcome.code.value)
-        return answers
+        # Not a loop: its variable would keep one answer while the next one comes.
+        return chain(((s, away) for s in requests if s not in nodes), map(read, outcomes))

@@ -84,14 +84,12 @@ MIN_NOISE_SHARE: Final = 8.0
 MAX_NOISE_SHARE: Final = 1e7
 """Grid units of one site's noise share: the sampler's tables reach so far."""
 
-MAX_READY_BYTES: Final = 64 * 1024
-"""Bytes of one signed READY: a sealed share of about 150 bytes for each of 200 peers."""
-
-MAX_COHORT_BYTES: Final = MAX_SITES * MAX_READY_BYTES
-"""Bytes of all READYs of one attempt."""
-
 MAX_HEADER_BYTES: Final = 32 * 1024 * 1024
-"""Bytes of a message header: all READYs and all approvals of 200 sites."""
+"""Bytes of a message header: all READYs (their fields bound each to 58 kB) and all approvals of 200
+sites."""
+
+MAX_ANSWER_HEADER_BYTES: Final = 256 * 1024
+"""Bytes of the header of a site's answer: at most one READY of 200 sites, or 200 shares."""
 
 MAX_FRAME_BYTES: Final = 448 * 1024 * 1024
 """Bytes of a whole message: a header and one sum of the largest model (four bytes each)."""

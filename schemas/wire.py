@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import FailFast, Field, TypeAdapter, ValidationError
 
 from schemas.canonical import Document, HexBytes32, HexBytes64, parse
 from schemas.errors import ErrorCode, ProtocolError
@@ -22,7 +22,7 @@ from schemas.signing import SignedDocument
 
 WIRE_VERSION = 1
 Kind = Literal["train", "evaluate"]
-BlobSizes = tuple[Annotated[int, Field(ge=0, le=MAX_FRAME_BYTES)], ...]
+BlobSizes = Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_FRAME_BYTES)], ...], FailFast()]
 Step = Annotated[int, Field(ge=0, le=1_000_000)]
 Tag = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 PairSeed = Annotated[str, Field(pattern=r"^[0-9a-f]{96}$")]
@@ -40,7 +40,7 @@ class SumTag(Document):
     round: Step
     attempt: Step
     tag: Tag
-    readies: tuple[SignedReady, ...] = ()
+    readies: Annotated[tuple[SignedReady, ...], FailFast()] = ()
     survivors: Annotated[tuple[SiteId, ...], Field(max_length=MAX_SITES)] = ()
 
 
@@ -53,9 +53,9 @@ class Open(Document):
     kind: Kind
     round: Step
     attempt: Step
-    approvals: tuple[SignedDocument, ...]
-    finals: tuple[SignedDocument, ...] = ()
-    missing: tuple[SumTag, ...] = ()
+    approvals: Annotated[tuple[SignedDocument, ...], FailFast()]
+    finals: Annotated[tuple[SignedDocument, ...], FailFast()] = ()
+    missing: Annotated[tuple[SumTag, ...], FailFast()] = ()
     blobs: BlobSizes = ()
 
 
@@ -68,7 +68,7 @@ class CohortCall(Document):
     kind: Kind
     round: Step
     attempt: Step
-    readies: tuple[SignedReady, ...]
+    readies: Annotated[tuple[SignedReady, ...], FailFast()]
     previous: SumTag | None = None
     blobs: BlobSizes = ()
 
@@ -109,8 +109,8 @@ class Close(Document):
     message: Literal["close"] = "close"
     version: Literal[1] = 1
     plan_digest: HexBytes32
-    approvals: tuple[SignedDocument, ...]
-    missing: tuple[SumTag, ...] = ()
+    approvals: Annotated[tuple[SignedDocument, ...], FailFast()]
+    missing: Annotated[tuple[SumTag, ...], FailFast()] = ()
     last: SumTag
     blobs: BlobSizes = ()
 
@@ -239,25 +239,36 @@ _NAME: TypeAdapter[str] = TypeAdapter(str)
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One message with its blobs, decoded."""
+    """One message, decoded. Its blobs look at the body it was read from; nothing is copied."""
 
     header: Document
-    blobs: tuple[bytes, ...]
+    blobs: tuple[memoryview, ...]
 
 
 def encode(header: Document, *blobs: bytes | memoryview) -> bytes:
     """Build the frame of `header` with `blobs`; the header's blob sizes are filled in here."""
-    sized = header.model_copy(update={"blobs": tuple(len(blob) for blob in blobs)})
-    raw = sized.canonical()
-    return b"".join((struct.pack(">I", len(raw)), raw, *blobs))
+    return b"".join((encode_head(header, *(len(blob) for blob in blobs)), *blobs))
 
 
-def decode(raw: bytes, *, allowed: tuple[type[Document], ...]) -> Frame:
+def encode_head(header: Document, *n_bytes: int) -> bytes:
+    """Build what comes before the blobs in the frame of `header` with blobs of these lengths."""
+    raw = header.model_copy(update={"blobs": n_bytes}).canonical()
+    return struct.pack(">I", len(raw)) + raw
+
+
+def decode(
+    raw: bytes,
+    *,
+    allowed: tuple[type[Document], ...],
+    max_header_bytes: int | None = None,
+) -> Frame:
     """Read one frame.
 
     Args:
         raw: the whole body.
         allowed: message types that may arrive here; any other is out of order.
+        max_header_bytes: the longest header that these may have, by default that of any. Before
+            nonsense is refused it can cost some hundred times its size in memory.
 
     Raises:
         ProtocolError: MESSAGE_OVERSIZED, MESSAGE_MALFORMED or MESSAGE_OUT_OF_ORDER; also the
@@ -268,15 +279,17 @@ def decode(raw: bytes, *, allowed: tuple[type[Document], ...]) -> Frame:
     if len(raw) < 4:
         raise _malformed()
     (length,) = struct.unpack(">I", raw[:4])
-    if length > MAX_HEADER_BYTES or 4 + length > len(raw):
+    longest = MAX_HEADER_BYTES if max_header_bytes is None else max_header_bytes
+    if length > longest or 4 + length > len(raw):
         raise _malformed()
     header_bytes = raw[4 : 4 + length]
-    header = parse(_type_of(header_bytes, allowed), header_bytes, max_bytes=MAX_HEADER_BYTES)
+    header = parse(_type_of(header_bytes, allowed), header_bytes, max_bytes=longest)
+    view = memoryview(raw).toreadonly()
     blobs = []
     position = 4 + length
     sizes: BlobSizes = getattr(header, "blobs", ())
     for size in sizes:
-        blobs.append(raw[position : position + size])
+        blobs.append(view[position : position + size])
         position += size
     if position != len(raw):
         raise _malformed()

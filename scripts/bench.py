@@ -1,35 +1,39 @@
 """How fast is it? ``python -m scripts.bench NAME`` measures one part and writes `build/bench/`.
 
-    secagg      masking, summing and recovery against AES, NumPy and flwr
-    transport   large bodies between real processes
-    utility     what the privacy costs in accuracy
-
-Each is the ``main`` of the module `scripts.bench_NAME`, with options of its own (``--help``).
+A benchmark is a module `scripts.bench_NAME` with a ``main``; its options: ``NAME --help``.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-NAMES = ("secagg", "transport", "utility")
 
-
-def available() -> list[str]:
-    """Give the benchmarks that this checkout holds."""
-    return [name for name in NAMES if importlib.util.find_spec(f"scripts.bench_{name}")]
+def available(folder: Path = Path(__file__).parent) -> dict[str, str]:
+    """Give name and question of the benchmarks that ``folder`` holds, without running them."""
+    found = {}
+    for path in sorted(folder.glob("bench_*.py")):
+        tree = ast.parse(path.read_text())
+        if any(isinstance(each, ast.FunctionDef) and each.name == "main" for each in tree.body):
+            question = (ast.get_docstring(tree) or "").partition("\n")[0]
+            found[path.stem.removeprefix("bench_")] = question
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark; its exit status, or 2 for a name that is none."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] not in available():
+    names = available()
+    if not given or given[0] not in names:
         asked_for_help = bool(given) and given[0] in ("-h", "--help")
-        print(__doc__, file=sys.stdout if asked_for_help else sys.stderr)
-        print(f"Here: {', '.join(available())}", file=sys.stderr)
+        screen = sys.stdout if asked_for_help else sys.stderr
+        print(__doc__, file=screen)
+        for name, question in names.items():
+            print(f"    {name:<10} {question}", file=screen)
         return 0 if asked_for_help else 2
     # One thread, whatever NumPy was built with: rates per core are what is compared.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

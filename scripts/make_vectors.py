@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from tests.support import vectors_bad, vectors_good
+from tests.support import vectors_bad, vectors_good, vectors_text
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "tests" / "vectors"
 
@@ -25,7 +25,7 @@ FOLDER: Final = Path(__file__).resolve().parents[1] / "tests" / "vectors"
 def wanted() -> dict[str, str]:
     """Return every file's text by its path below the folder."""
     cases = vectors_good.cases()
-    good = {f"good/{name}.json": vectors_good.as_vector(case) for name, case in cases.items()}
+    good = {f"good/{name}.json": vectors_text.as_vector(case) for name, case in cases.items()}
     bad = {f"bad/{name}.json": vector for name, vector in vectors_bad.bad(cases).items()}
     vectors = good | bad | {"tags.json": vectors_good.tags()}
     return {path: _text(vector) for path, vector in sorted(vectors.items())}

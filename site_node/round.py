@@ -15,8 +15,7 @@ from schemas.canonical import Document
 from schemas.errors import CohortiumError, ErrorCode, ProtocolError, TrustError
 from schemas.evaluation import derive_release
 from schemas.models import final_parameters, model_hash
-from schemas.secagg.coordinator import words_to_bytes
-from schemas.secagg.site import join_cohort, mask
+from schemas.secagg.site import join_cohort
 from schemas.signing import Context, SignedDocument, open_signed, seal, sign
 from schemas.wire import (
     Close,
@@ -37,6 +36,7 @@ from schemas.wire import (
     encode,
 )
 from site_node.logs import event
+from site_node.outgoing import NO_TAG, masked_upload
 from site_node.recovery import confirm, unmask
 from site_node.session import StudySession, require_running
 
@@ -186,23 +186,20 @@ def execute_round(session: StudySession, call: CohortCall, frame: Frame) -> Rele
     clipped = clipped_integer_sum(plan, session.standing.state.parameters, features, chosen)
     # 7  This site's share of the noise, for the cohort it knows and those the plan lets it lose.
     noised = noised_update(plan, clipped, len(keys.roster), session.entropy)
-    # 8  Mask, with the affine tag; in recoverable mode under a self-mask as well.
-    masked = mask(keys, noised)
-    # 9  READY of the next round travels with this upload.
+    # 8  READY of the next round travels with this upload.
     following = None
     if call.round + 1 < plan.training.steps:
         following = session.ready("train", call.round + 1, 0)
-    body = encode(
-        Upload(
-            plan_digest=session.digest,
-            kind="train",
-            round=call.round,
-            attempt=call.attempt,
-            tag=f"{masked.tag:016x}",
-            next_ready=following,
-        ),
-        words_to_bytes(masked.words),
+    header = Upload(
+        plan_digest=session.digest,
+        kind="train",
+        round=call.round,
+        attempt=call.attempt,
+        tag=NO_TAG,
+        next_ready=following,
     )
+    # 9  Mask, with the affine tag; in recoverable mode under a self-mask as well.
+    body = masked_upload(keys, noised, header=header)
     # 10 The only door. In recoverable mode the sum is unmasked later: `site_node.recovery`.
     return site.gate.release(
         "masked-update", body, plan=plan, contributors=len(keys.roster), charge=charge
@@ -227,17 +224,14 @@ def execute_evaluation(session: StudySession, call: CohortCall, frame: Frame) ->
     charge = site.charge(plan, "evaluate", call.round, call.attempt, keys.roster)
     parameters = final_parameters(session.standing.state, plan.training)
     vector = evaluation_vector(plan, parameters, features)
-    masked = mask(keys, vector, blind=True)
-    body = encode(
-        Upload(
-            plan_digest=session.digest,
-            kind="evaluate",
-            round=call.round,
-            attempt=call.attempt,
-            tag=f"{masked.tag:016x}",
-        ),
-        words_to_bytes(masked.words),
+    header = Upload(
+        plan_digest=session.digest,
+        kind="evaluate",
+        round=call.round,
+        attempt=call.attempt,
+        tag=NO_TAG,
     )
+    body = masked_upload(keys, vector, header=header, blind=True)
     return site.gate.release(
         "masked-evaluation", body, plan=plan, contributors=len(keys.roster), charge=charge
     )

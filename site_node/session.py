@@ -22,7 +22,7 @@ from schemas.governance.approval import check_approvals
 from schemas.governance.study import StudyPlan
 from schemas.models import from_safetensors, initial_state
 from schemas.secagg.coordinator import sum_hash, words_from_bytes
-from schemas.secagg.messages import SignedReady
+from schemas.secagg.messages import SignedReady, transcript_hash
 from schemas.secagg.recovery import contributors_of
 from schemas.secagg.site import (
     CohortKeys,
@@ -192,7 +192,7 @@ class StudySession:
 
     # -- sums --------------------------------------------------------------------------------
 
-    def catch_up(self, missing: Sequence[SumTag], blobs: Sequence[bytes]) -> None:
+    def catch_up(self, missing: Sequence[SumTag], blobs: Sequence[memoryview]) -> None:
         """Apply the sums of rounds this site was away for; those it has are passed over.
 
         Raises:
@@ -205,7 +205,7 @@ class StudySession:
             if tag.round >= self.standing.step:
                 self.accept_sum(tag, blob)
 
-    def accept_sum(self, tag: SumTag, blob: bytes) -> None:
+    def accept_sum(self, tag: SumTag, blob: memoryview) -> None:
         """Check the affine tag of a training sum, apply the step and make it durable.
 
         A site that took part checks with its own cohort keys; one that was away or restarted
@@ -233,7 +233,9 @@ class StudySession:
         )
         note_time("sum.checked", self.digest, "train", tag.round, tag.attempt)
 
-    def open_blind_sum(self, tag: SumTag, blob: bytes) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    def open_blind_sum(
+        self, tag: SumTag, blob: memoryview
+    ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """Open the coordinator-blind evaluation sum this site took part in.
 
         Returns:
@@ -262,8 +264,10 @@ class StudySession:
         """Find the means to check a training sum: own keys, or the attempt's signed cohort."""
         held = self.keys.get("train")
         if held is not None and held[:2] == (tag.round, tag.attempt):
-            return held[2]
-        if not tag.readies:
+            # Two cohorts of one attempt are a coordinator's doing; only one of them gave a sum.
+            if not tag.readies or transcript_hash(tag.readies) == held[2].transcript_hash:
+                return held[2]
+        elif not tag.readies:
             raise ProtocolError(
                 ErrorCode.SUM_UNVERIFIABLE,
                 "A sum arrived without the means to check it.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -89,14 +89,19 @@ class Exchange:
     """One request to each of some nodes, and what became of it.
 
     Attributes:
-        outcomes: node id -> `Reply` or `Failure`, as they come.
+        outcomes: node id -> `Reply` or `Failure`, as they come, until they are taken.
     """
 
     def __init__(
-        self, client: RuntimeHttpClient, run_id: int, timeout_seconds: float, enough: int = 0
+        self,
+        client: RuntimeHttpClient,
+        run_id: int,
+        timeout_seconds: float,
+        is_enough: Callable[[], bool] = lambda: False,
     ) -> None:
         """Begin the time that sites have; `push` lengthens it for what takes long to carry."""
-        self._enough = enough  # replies after which the others get as long again; 0: all
+        self._is_enough = is_enough  # once true, the others get about as long again
+        self._in_grace = False
         self._client = client
         self._run_id = run_id
         self._timeout_seconds = timeout_seconds
@@ -191,6 +196,11 @@ class Exchange:
         more = [self._take(asked, each, until) for asked, each in list(self._arriving.items())]
         return any(more)
 
+    def take(self) -> Iterator[tuple[int, Reply | Failure]]:
+        """Hand over what has an outcome, node by node; it is kept here no longer."""
+        while self.outcomes:
+            yield self.outcomes.popitem()
+
     def _begin(self, asked: str, tree: ObjectTree) -> None:
         if asked not in self._node_of:
             return
@@ -231,12 +241,10 @@ class Exchange:
     def fail_late(self) -> None:
         """Give up every answer that is neither there nor on its way."""
         now = time.monotonic()
-        if self._enough and sum(isinstance(o, Reply) for o in self.outcomes.values()) >= (
-            self._enough
-        ):
+        if not self._in_grace and self._is_enough():
             grace = max(_LEAST_GRACE_SECONDS, now - self._begun_at)
             self._until = min(self._until, now + grace)
-            self._enough = 0
+            self._in_grace = True
         if now >= self._until:
             late = [
                 each

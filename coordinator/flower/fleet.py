@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,29 +162,42 @@ class Fleet:
         requests: Mapping[int, bytes],
         *,
         timeout_seconds: float,
-        enough: int = 0,
+        is_enough: Callable[[], bool] = lambda: False,
         stop: Callable[[], bool] = lambda: False,
     ) -> dict[int, Reply | Failure]:
-        """Send each node its request and wait for every answer.
+        """Send each node its request and wait for every answer; see `answers`."""
+        return dict(
+            self.answers(requests, timeout_seconds=timeout_seconds, is_enough=is_enough, stop=stop)
+        )
+
+    def answers(
+        self,
+        requests: Mapping[int, bytes],
+        *,
+        timeout_seconds: float,
+        is_enough: Callable[[], bool] = lambda: False,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[tuple[int, Reply | Failure]]:
+        """Send each node its request and give every answer as it comes; none is kept.
 
         Args:
             requests: node id -> body. Nodes that are not named are not disturbed.
             timeout_seconds: after which a missing answer is a failure; a request or an answer of
                 more than one piece has one second more for each megabyte.
-            enough: once so many replies are there, the others get about as long again; 0: all.
+            is_enough: asked at every look; once it is true, the others get about as long again.
             stop: asked at least once a second; True ends the wait.
 
-        Returns:
-            For every node a `Reply` or a `Failure`. An answer to an earlier exchange is
-            never returned: only ids of this exchange are asked for.
+        Yields:
+            For every node, once, a `Reply` or a `Failure`. An answer to an earlier exchange is
+            never given: only ids of this exchange are asked for.
 
         Raises:
             TransportError: the SuperLink is away or no longer knows this run.
         """
         if not requests:
-            return {}
+            return
         self._wake.drain()
-        exchange = Exchange(self._client, self._run_id, timeout_seconds, enough)
+        exchange = Exchange(self._client, self._run_id, timeout_seconds, is_enough)
         try:
             exchange.push(requests)
             notify(self._settings.wake_dir / GATEWAY_SOCKET, "requests")
@@ -193,6 +206,7 @@ class Fleet:
                 exchange.fail_late()
                 if not exchange.is_over and stop():
                     exchange.fail_all(ErrorCode.ATTEMPT_VOID)
+                yield from exchange.take()
                 if exchange.is_over:
                     break
                 if self._task_over.is_set():
@@ -206,7 +220,6 @@ class Fleet:
                         exchange.fail_node(node_id, ErrorCode.ATTEMPT_SITE_LEFT)
         except httpx.HTTPError as error:
             raise self._lost(error) from error
-        return exchange.outcomes
 
     def _lost(self, error: httpx.HTTPError | None) -> TransportError:
         self._task_over.set()

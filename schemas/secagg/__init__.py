@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from schemas.secagg.cohort_keys import CohortKeys
 from schemas.secagg.coordinator import (
+    RunningSum,
     add_masked,
     check_confirmation,
     recover_sum,
     sum_hash,
+    unmask_sum,
     upload_hash,
     words_from_bytes,
     words_to_bytes,
@@ -56,6 +58,7 @@ __all__ = [
     "Ready",
     "ReadySecrets",
     "Revealed",
+    "RunningSum",
     "SignedReady",
     "SurvivorList",
     "UploadHash",
@@ -77,6 +80,7 @@ __all__ = [
     "roster_hash",
     "sum_hash",
     "transcript_hash",
+    "unmask_sum",
     "upload_hash",
     "words_from_bytes",
     "words_to_bytes",

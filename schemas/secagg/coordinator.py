@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,56 @@ def add_masked(uploads: Mapping[str, MaskedUpdate], roster: Sequence[str]) -> Ma
     return _added(uploads)
 
 
+class RunningSum:
+    """Updates added up as they come in; none of them is kept.
+
+    Attributes:
+        sites: whose updates are in it, in the order they came.
+    """
+
+    __slots__ = ("_tag", "_words", "sites")
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._words: NDArray[np.uint32] | None = None
+        self._tag = 0
+        self.sites: list[str] = []
+
+    def add(self, site: str, update: MaskedUpdate) -> None:
+        """Add one site's update: words modulo 2^32, tags modulo 2^61 - 1.
+
+        Raises:
+            ProtocolError: VECTOR_SHAPE for an update of another form than the first; nothing of
+                it is added then.
+            ValueError: this site's update is in the sum already.
+        """
+        if site in self.sites:
+            raise ValueError("an update is added once")
+        words = np.zeros(update.words.shape, np.uint32) if self._words is None else self._words
+        if update.words.shape != words.shape or not 0 <= update.tag < PRIME:
+            raise ProtocolError(
+                ErrorCode.VECTOR_SHAPE, "A site's update has another form.", detail=site
+            )
+        words += update.words
+        self._words = words
+        self._tag = (self._tag + update.tag) % PRIME
+        self.sites.append(site)
+
+    def total(self, roster: Iterable[str]) -> MaskedSum:
+        """Give the sum, once exactly the members of ``roster`` are in it; without a copy.
+
+        Raises:
+            ProtocolError: ATTEMPT_SITE_LEFT when a member is missing or a stranger is in it.
+        """
+        if self._words is None or sorted(self.sites) != sorted(roster):
+            raise ProtocolError(
+                ErrorCode.ATTEMPT_SITE_LEFT,
+                "Not exactly the members of the cohort have sent an update.",
+                hint="The attempt is void and stays charged; open the next one.",
+            )
+        return MaskedSum(self._words, self._tag)
+
+
 def recover_sum(
     plan: StudyPlan,
     readies: Iterable[SignedReady],
@@ -74,18 +124,30 @@ def recover_sum(
         ProtocolError: SURVIVORS_* when the survivors do not fit cohort and plan, VECTOR_SHAPE for
             an update of another form, RECOVERY_FAILED when the answers do not suffice.
     """
-    cohort = {signed.ready.site_id: signed.ready for signed in readies}
-    _check_survivors(plan, cohort, uploads.keys() | revealed.keys(), len(uploads))
-    if not revealed.keys() <= uploads.keys():
-        raise ProtocolError(ErrorCode.SURVIVORS_STRANGER, "An answer is not of a survivor.")
-    lost = sorted(cohort.keys() - uploads.keys())
-    masks = _self_masks(plan, cohort, sorted(uploads), revealed)
-    for site in sorted(uploads) if lost else ():
-        masks.extend(_pair_masks(site, lost, revealed.get(site)))
-    total = _added(uploads)
-    MaskStreams((-mask.sign, mask.stream_key) for mask in masks).apply(total.words)
-    tag = total.tag - sum(mask.sign * mask.tag_mask for mask in masks)
-    return MaskedSum(total.words, tag % PRIME)
+    masks = _left_over(plan, readies, uploads.keys(), revealed)
+    return _take_off(_added(uploads), masks)
+
+
+def unmask_sum(
+    plan: StudyPlan,
+    readies: Iterable[SignedReady],
+    masked: RunningSum,
+    revealed: Mapping[str, Revealed],
+) -> MaskedSum:
+    """Take off what `recover_sum` does, from updates that were added as they came (SECAGG-15).
+
+    Args:
+        plan: the study, in recoverable mode.
+        readies: the whole cohort's signed READYs, checked on arrival.
+        masked: the updates of exactly the confirmed survivors; its words are changed in place, so
+            it is of no use afterwards.
+        revealed: answers to UNMASK, by survivor, as for `recover_sum`.
+
+    Raises:
+        ProtocolError: as `recover_sum`; then nothing was changed.
+    """
+    masks = _left_over(plan, readies, set(masked.sites), revealed)
+    return _take_off(masked.total(masked.sites), masks)
 
 
 def check_confirmation(plan: StudyPlan, survivors: SurvivorList, site: str, signature: str) -> None:
@@ -129,7 +191,7 @@ def words_to_bytes(words: NDArray[np.uint32]) -> memoryview:
     return np.ascontiguousarray(words, dtype="<u4").view(np.uint8).data
 
 
-def words_from_bytes(raw: bytes, length: int) -> NDArray[np.uint32]:
+def words_from_bytes(raw: bytes | memoryview, length: int) -> NDArray[np.uint32]:
     """Read exactly ``length`` words; what is returned looks at ``raw`` and cannot be changed.
 
     Raises:
@@ -144,14 +206,35 @@ def words_from_bytes(raw: bytes, length: int) -> NDArray[np.uint32]:
 
 def _added(uploads: Mapping[str, MaskedUpdate]) -> MaskedSum:
     """Add updates of one form."""
-    words = np.zeros(next(iter(uploads.values())).words.shape, dtype=np.uint32)
+    running = RunningSum()
     for site, upload in uploads.items():
-        if upload.words.shape != words.shape or not 0 <= upload.tag < PRIME:
-            raise ProtocolError(
-                ErrorCode.VECTOR_SHAPE, "A site's update has another form.", detail=site
-            )
-        words += upload.words
-    return MaskedSum(words, sum(upload.tag for upload in uploads.values()) % PRIME)
+        running.add(site, upload)
+    return running.total(uploads)
+
+
+def _left_over(
+    plan: StudyPlan,
+    readies: Iterable[SignedReady],
+    survivors: Set[str],
+    revealed: Mapping[str, Revealed],
+) -> list[PairMask]:
+    """Derive the masks that do not cancel in the sum of the survivors' updates."""
+    cohort = {signed.ready.site_id: signed.ready for signed in readies}
+    _check_survivors(plan, cohort, survivors | revealed.keys(), len(survivors))
+    if not revealed.keys() <= survivors:
+        raise ProtocolError(ErrorCode.SURVIVORS_STRANGER, "An answer is not of a survivor.")
+    lost = sorted(cohort.keys() - survivors)
+    masks = _self_masks(plan, cohort, sorted(survivors), revealed)
+    for site in sorted(survivors) if lost else ():
+        masks.extend(_pair_masks(site, lost, revealed.get(site)))
+    return masks
+
+
+def _take_off(masked: MaskedSum, masks: Sequence[PairMask]) -> MaskedSum:
+    """Subtract masks from a sum; its words are changed in place."""
+    MaskStreams((-mask.sign, mask.stream_key) for mask in masks).apply(masked.words)
+    tag = masked.tag - sum(mask.sign * mask.tag_mask for mask in masks)
+    return MaskedSum(masked.words, tag % PRIME)
 
 
 def _check_survivors(

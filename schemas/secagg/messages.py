@@ -36,7 +36,7 @@ NO_SUM: Final = "0" * 64
 class ReadyHeader(Document):
     """What is said in the open; every sealed share is bound to it."""
 
-    version: Literal[2] = 2  # 1 had no self-mask
+    version: Literal[2]  # 1 had no self-mask
     plan_digest: HexBytes32
     kind: Kind
     round: Step
@@ -47,20 +47,20 @@ class ReadyHeader(Document):
     ledger_head: HexBytes32
     ledger_charges: Step  # training attempts charged under this plan so far
     ephemeral_key: HexBytes32
-    self_mask_commitment: HexBytes32 = NO_COMMITMENT  # recoverable training only
+    self_mask_commitment: HexBytes32  # recoverable training only, else `NO_COMMITMENT`
 
 
 class Ready(ReadyHeader):
     """A header with sealed shares for each site that may be a member.
+
+    No field has a default: what is signed is written out, and its absence is an error of its own.
 
     ``group_shares`` hold the contribution to the group secret, ``mask_shares`` one Shamir share
     each of the self-mask (recoverable training only, otherwise empty).
     """
 
     group_shares: Annotated[dict[SiteId, SealedShare], Field(max_length=MAX_SITES)]
-    mask_shares: Annotated[dict[SiteId, SealedShare], Field(max_length=MAX_SITES)] = Field(
-        default_factory=dict
-    )
+    mask_shares: Annotated[dict[SiteId, SealedShare], Field(max_length=MAX_SITES)]
 
     def header(self) -> ReadyHeader:
         """Return the part that the shares are bound to."""

@@ -142,6 +142,7 @@ def make_ready(
         secret, mask_shares = shamir.split(randomness, share_points(plan))
         commitment = self_mask_commitment(secret, digest, party.site_id, ephemeral_key)
     header = ReadyHeader(
+        version=2,
         plan_digest=digest,
         kind=kind,
         round=round,

@@ -10,6 +10,7 @@ from site_node import round as site_round
 from tests.support.attacks import Attack
 from tests.support.consortium import memory_consortium
 from tests.support.factories import recoverable
+from tests.support.sent import Sent
 
 with warnings.catch_warnings():
     # typer 0.20 uses names of click that click 9 will drop; its version is pinned with Flower's.
@@ -33,13 +34,13 @@ def attack(tmp_path_factory: pytest.TempPathFactory) -> Attack:
 def drawn(monkeypatch):
     """Each site's last noised vector: what its masks must hide."""
     seen = {}
-    honest = site_round.mask
+    honest = site_round.masked_upload
 
     def spy(keys, vector, **more):
         seen[keys.site_id] = getattr(vector, "values", vector).copy()
         return honest(keys, vector, **more)
 
-    monkeypatch.setattr(site_round, "mask", spy)
+    monkeypatch.setattr(site_round, "masked_upload", spy)
     return seen
 
 
@@ -48,3 +49,9 @@ def recovering(tmp_path_factory: pytest.TempPathFactory) -> Attack:
     """The same in recoverable mode: n = 4, t = 1, so tau = 3 and one may be lost."""
     folder = tmp_path_factory.mktemp("recovering")
     return Attack(memory_consortium(folder, **LONG, **recoverable(1)))
+
+
+@pytest.fixture
+def sent(recovering, drawn) -> Sent:
+    """One attempt there, in which everybody has sent."""
+    return Sent.by_all(recovering)

@@ -5,101 +5,21 @@ Four hospitals, tau = 3. Site-1 is the victim, site-4 colludes where an attack n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
-from schemas.errors import ErrorCode, ProtocolError
-from schemas.secagg import cohort, coordinator, mask, recovery, shamir, shares
-from schemas.secagg import site as secagg_site
-from schemas.secagg.cohort import share_points
+from schemas.errors import ErrorCode
+from schemas.secagg import recovery
 from schemas.secagg.cohort_keys import RecoverySecrets
 from schemas.secagg.coordinator import recover_sum
-from schemas.secagg.keys import PairMask, pair_sign, self_mask_seed
-from schemas.secagg.messages import SignedReady
-from schemas.secagg.recovery import Revealed, confirm_survivors
-from schemas.secagg.site import ReadySecrets
-from schemas.secagg.streams import MaskStreams
-from schemas.wire import Confirmation, Unmasking
+from schemas.secagg.keys import MASK_SHARE, open_share, pair_root
+from schemas.secagg.recovery import confirm_survivors
+from schemas.signing import Context, sign
+from schemas.wire import Confirmation
 from site_node.egress import rules
-from site_node.training import dp_sgd
-from tests.support.attacks import VICTIM, Attack
+from tests.support.attacks import VICTIM
 from tests.support.mutants import without
-from tests.support.secure_sum import Consortium, vectors_of
-
-ALL = ("site-1", "site-2", "site-3", "site-4")
-
-
-@dataclass
-class Sent:
-    """One attempt in which everybody has sent, and the coordinator holds every upload."""
-
-    hand: Attack
-    attempt: int
-    readies: dict[str, SignedReady]
-
-    def __post_init__(self) -> None:
-        self.hashes = self.hand.hashes(0, self.attempt)
-
-    def listing(self, survivors: Iterable[str]) -> bytes:
-        """SURVIVORS with the true hashes of these."""
-        named = {site: self.hashes[site] for site in survivors}
-        return self.hand.survivors(0, self.attempt, named)
-
-    def confirm(self, site: str, survivors: Iterable[str]) -> str:
-        """Let a site sign a list."""
-        header = self.hand.ask(site, self.listing(survivors)).header
-        assert isinstance(header, Confirmation), header
-        return header.signature
-
-    def unmask(self, confirmations: Mapping[str, str]) -> bytes:
-        return self.hand.unmask(0, self.attempt, confirmations)
-
-    def reveal(self, site: str, confirmations: Mapping[str, str]) -> Revealed:
-        """Let a site answer UNMASK."""
-        header = self.hand.ask(site, self.unmask(confirmations)).header
-        assert isinstance(header, Unmasking), header
-        return Revealed(header.shares, header.seeds)
-
-    def honest_list(self, lost: str) -> tuple[dict[str, str], dict[str, Revealed]]:
-        """Confirm and unmask one list, the same for everyone on it."""
-        kept = [site for site in ALL if site != lost]
-        signed = {site: self.confirm(site, kept) for site in kept}
-        return signed, {site: self.reveal(site, signed) for site in kept}
-
-    def colluding(self, site: str) -> RecoverySecrets:
-        """A colluder's own secrets, all of them."""
-        session = self.hand.consortium.rounds[site]._sessions[self.hand.consortium.digest]
-        return session.keys["train"][2].recovery()
-
-    def opened(self, site: str, seeds: Mapping[str, str], self_mask: PairMask | None) -> np.ndarray:
-        """Take off one upload what is known of its masks: seeds by peer, and the self-mask."""
-        masks = [PairMask.of(bytes.fromhex(s), pair_sign(site, p)) for p, s in seeds.items()]
-        masks += [self_mask] if self_mask else []
-        words = self.hand.uploads["train", 0, self.attempt][site].words.copy()
-        MaskStreams((-each.sign, each.stream_key) for each in masks).apply(words)
-        return words.view(np.int32).astype(np.int64)
-
-    def self_mask(self, site: str, given: Mapping[str, str]) -> PairMask:
-        """Combine a site's self-mask from shares by holder."""
-        points = share_points(self.hand.consortium.plan)
-        weights = shamir.weights_at_zero([points[holder] for holder in given])
-        numbers = [shamir.read_element(bytes.fromhex(share)) for share in given.values()]
-        header = self.readies[site].ready.header().canonical()
-        return PairMask.of(self_mask_seed(shamir.combine(weights, numbers), header), 1)
-
-
-@pytest.fixture
-def sent(recovering, drawn) -> Sent:
-    attempt = recovering.fresh()
-    readies = recovering.readies(0, attempt)
-    call = recovering.cohort(readies.values(), 0, attempt)
-    for site in ALL:
-        recovering.upload(site, call)
-    return Sent(recovering, attempt, readies)
-
+from tests.support.sent import ALL, Sent
 
 # -- both kinds of share ---------------------------------------------------------------------
 
@@ -128,6 +48,7 @@ def let_through(monkeypatch: pytest.MonkeyPatch, *codes: ErrorCode) -> None:
         ErrorCode.EGRESS_SIZE_WRONG: rules.size_exact,
         ErrorCode.EGRESS_UNMASKS_MORE: rules.never_both,
         ErrorCode.EGRESS_ALREADY_RELEASED: rules.only_once,
+        ErrorCode.EGRESS_TOO_FEW: rules.enough_contributors,
     }
     for code in codes:
         without(monkeypatch, places[code], code)
@@ -303,186 +224,6 @@ def test_without_confirmations_three_views_open_the_victims_vector(
     assert np.array_equal(found, drawn[VICTIM])
 
 
-# -- fake drop-out ---------------------------------------------------------------------------
-
-
-def seeds_with(victim: str, revealed: Mapping[str, Revealed]) -> dict[str, str]:
-    return {site: answer.seeds[victim] for site, answer in revealed.items()}
-
-
-def test_an_upload_said_to_be_lost_stays_under_its_self_mask(sent, drawn) -> None:
-    _, revealed = sent.honest_list(lost=VICTIM)
-    found = sent.opened(VICTIM, seeds_with(VICTIM, revealed), None)
-    assert not np.any(found == drawn[VICTIM])
-
-
-def test_without_self_masks_a_fake_drop_out_opens_the_upload(
-    recovering, monkeypatch, drawn
-) -> None:
-    monkeypatch.setattr(ReadySecrets, "self_mask", lambda _: ())
-    attempt = recovering.fresh()
-    readies = recovering.readies(0, attempt)
-    call = recovering.cohort(readies.values(), 0, attempt)
-    for site in ALL:
-        recovering.upload(site, call)
-    sent = Sent(recovering, attempt, readies)
-    _, revealed = sent.honest_list(lost=VICTIM)
-    found = sent.opened(VICTIM, seeds_with(VICTIM, revealed), None)
-    assert np.array_equal(found, drawn[VICTIM])
-
-
-def summed(entry) -> np.ndarray:
-    return entry.summed.words.view(np.int32).astype(np.int64)
-
-
-def fake_then_retry(hand: Attack) -> tuple[np.ndarray, np.ndarray]:
-    """A sum without the victim, who is said to be lost, and then one of a new attempt with it."""
-    first = hand.fresh()
-    readies = hand.readies(0, first)
-    call = hand.cohort(readies.values(), 0, first)
-    for site in ALL:
-        hand.upload(site, call)
-    rest = hand.recover(0, first, readies, lost=[VICTIM])
-    return summed(rest), summed(hand.play(0, hand.fresh()))
-
-
-def test_a_fake_drop_out_and_a_retry_are_paid_for_by_all_and_show_noise(recovering, drawn) -> None:
-    before = {site: recovering.charged_uploads(site) for site in ALL}
-    rest, whole = fake_then_retry(recovering)
-    for site, (charges, uploads) in before.items():
-        assert recovering.charged_uploads(site) == (charges + 2, uploads + 2)
-    assert not np.any(whole - rest == drawn[VICTIM])
-
-
-def test_if_the_retry_repeated_its_noise_the_difference_would_be_the_vector(
-    recovering, monkeypatch, drawn
-) -> None:
-    kept = {}
-    honest = dp_sgd.noised_update
-
-    def frugal(plan, quantised, *more):
-        vector = quantised.values.tobytes()
-        if vector not in kept:
-            kept[vector] = honest(plan, quantised, *more)
-        return kept[vector]
-
-    monkeypatch.setattr(dp_sgd, "noised_update", frugal)
-    rest, whole = fake_then_retry(recovering)
-    assert np.array_equal(whole - rest, drawn[VICTIM])
-
-
-# -- more lost than was paid for -------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def six() -> Consortium:
-    """n = 6, t = 1: tau = 4, and the noise is scaled for one drop-out."""
-    return Consortium.recoverable(6)
-
-
-def four_of_six(six: Consortium) -> tuple:
-    """Everybody sent; the coordinator names four."""
-    readies, keys = six.meet()
-    vectors = vectors_of(keys, 20)
-    uploads = {site: mask(keys[site], vectors[site]) for site in keys}
-    four = {site: uploads[site] for site in sorted(keys)[:4]}
-    return readies, keys, vectors, four
-
-
-def test_a_list_shorter_than_the_noise_allows_is_refused(six) -> None:
-    _, keys, _, four = four_of_six(six)
-    with pytest.raises(ProtocolError) as error:
-        six.confirm(keys, four)
-    assert error.value.code is ErrorCode.SURVIVORS_TOO_FEW
-
-
-def test_without_that_check_a_sum_opens_with_less_noise_than_was_charged(six, monkeypatch) -> None:
-    """Enough confirm, so nothing but the count stands in the way."""
-    without(monkeypatch, recovery.confirm_survivors, "_too_few")
-    without(monkeypatch, coordinator._check_survivors, ErrorCode.SURVIVORS_TOO_FEW)
-    readies, keys, vectors, four = four_of_six(six)
-    revealed = six.unmask(keys, six.confirm(keys, four))
-    total = recover_sum(six.plan, tuple(readies), four, revealed).words.view(np.int32)
-    assert np.array_equal(total, sum(vectors[site] for site in four))
-    plan = six.plan  # shares of the noise in the sum, less the colluder's: fewer than counted on
-    assert len(four) - plan.collusion_bound < plan.noise_sharers(6)
-
-
-# -- a member without a self-mask: a version from before there were any ----------------------
-
-
-@pytest.fixture(scope="module")
-def four() -> Consortium:
-    return Consortium.recoverable(4)
-
-
-def with_an_old_version(four: Consortium, victim: str = VICTIM) -> dict:
-    """READYs of one attempt; the victim runs a version that knows atomic mode only."""
-    issued = four.issue_all([site for site in ALL if site != victim])
-    with pytest.MonkeyPatch.context() as old:
-        old.setattr(secagg_site, "has_self_masks", lambda *_: False)
-        issued[victim] = four.issue(victim)
-    return issued
-
-
-def join_all(four: Consortium, issued: Mapping, sites: Iterable[str]) -> dict:
-    readies = [signed for signed, _ in issued.values()]
-    return {site: four.join(site, issued[site][1], readies) for site in sites}
-
-
-def test_a_member_without_a_self_mask_is_refused(four) -> None:
-    issued = with_an_old_version(four)
-    with pytest.raises(ProtocolError) as error:
-        join_all(four, issued, ["site-2"])
-    assert error.value.code is ErrorCode.COHORT_MODE_MISMATCH
-
-
-def ignoring_modes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare everything a READY says but whether there is a self-mask."""
-    honest = cohort.Expected.check
-
-    def lenient(self, ready):
-        as_if = {"self_mask_commitment": "11" * 32, "mask_shares": {"site-1": "00" * 48}}
-        honest(self, ready.model_copy(update=as_if))
-
-    monkeypatch.setattr(cohort.Expected, "check", lenient)
-
-
-def test_behind_the_mode_stands_the_missing_share(four, monkeypatch) -> None:
-    ignoring_modes(monkeypatch)
-    issued = with_an_old_version(four)
-    with pytest.raises(ProtocolError) as error:
-        join_all(four, issued, ["site-2"])
-    assert error.value.code is ErrorCode.COHORT_SHARE_MISSING
-
-
-def test_without_both_a_fake_drop_out_opens_what_the_old_version_sent(four, monkeypatch) -> None:
-    ignoring_modes(monkeypatch)
-    honest = shares._addressed
-
-    def lenient(own_id, members, kind):
-        sealed = {
-            site: signed
-            for site, signed in members.items()
-            if kind == shares.GROUP_SHARE or signed.ready.mask_shares
-        }
-        return honest(own_id, sealed, kind)
-
-    monkeypatch.setattr(shares, "_addressed", lenient)
-    issued = with_an_old_version(four)
-    keys = join_all(four, issued, ALL)
-    vectors = vectors_of(keys, 20)
-    uploads = {site: mask(keys[site], vectors[site]) for site in ALL}
-    kept = {site: uploads[site] for site in ALL if site != VICTIM}
-    revealed = four.unmask(keys, four.confirm(keys, kept))
-    words = uploads[VICTIM].words.copy()
-    MaskStreams(
-        (-pair_sign(VICTIM, site), bytes.fromhex(answer.seeds[VICTIM])[:32])
-        for site, answer in revealed.items()
-    ).apply(words)
-    assert np.array_equal(words.view(np.int32), vectors[VICTIM])
-
-
 # -- replay ----------------------------------------------------------------------------------
 
 
@@ -500,15 +241,121 @@ def test_another_attempts_confirmations_unmask_nothing(recovering, sent) -> None
     assert recovering.refused(VICTIM, again.unmask(signed)) == "recovery.confirmations_too_few"
 
 
+# -- names and uploads that do not belong on a list --------------------------------------------
+
+
+def wrong_lists(sent: Sent) -> dict[str, dict[str, str]]:
+    """Lists that the victim must not sign, by what is wrong with them."""
+    return {
+        "a stranger": {**sent.hashes, "north-clinic": "ab" * 32},
+        "another upload": {**sent.hashes, VICTIM: "ab" * 32},
+        "itself left out": {site: h for site, h in sent.hashes.items() if site != VICTIM},
+        "itself alone": {VICTIM: sent.hashes[VICTIM]},
+    }
+
+
 def test_a_stranger_or_anothers_upload_on_the_list_is_refused(sent) -> None:
-    hand, attempt = sent.hand, sent.attempt
-    stranger = {**sent.hashes, "north-clinic": "ab" * 32}
-    other = {**sent.hashes, VICTIM: "ab" * 32}
-    without_me = {site: h for site, h in sent.hashes.items() if site != VICTIM}
-    for named, code in (
-        (stranger, "recovery.stranger"),
-        (other, "recovery.own_upload"),
-        (without_me, "recovery.own_upload"),
-        ({VICTIM: sent.hashes[VICTIM]}, "recovery.too_few"),
+    lists = wrong_lists(sent)
+    for what, code in (
+        ("a stranger", "recovery.stranger"),
+        ("another upload", "recovery.own_upload"),
+        ("itself left out", "recovery.own_upload"),
+        ("itself alone", "recovery.too_few"),
     ):
-        assert hand.refused(VICTIM, hand.survivors(0, attempt, named)) == code
+        request = sent.hand.survivors(0, sent.attempt, lists[what])
+        assert sent.hand.refused(VICTIM, request) == code, what
+
+
+@pytest.mark.parametrize("what", ["another upload", "itself left out"])
+def test_without_that_check_the_victim_vouches_for_what_it_never_sent(
+    sent, monkeypatch, what
+) -> None:
+    """It signs, and holds the list for its own from then on: the true one is refused."""
+    without(monkeypatch, recovery.confirm_survivors, ErrorCode.SURVIVORS_OWN_UPLOAD)
+    named = wrong_lists(sent)[what]
+    header = sent.hand.ask(VICTIM, sent.hand.survivors(0, sent.attempt, named)).header
+    assert isinstance(header, Confirmation)
+    assert sent.keys(VICTIM).signed_survivors == tuple(sorted(named))
+    assert sent.hand.refused(VICTIM, sent.listing(ALL)) == "recovery.survivors_changed"
+
+
+@pytest.fixture
+def three(recovering, drawn) -> Sent:
+    """One attempt of three, the fewest that may be summed; site-4, who colludes, is not in it.
+
+    It approved the plan all the same: every READY holds shares sealed for it.
+    """
+    return Sent.by_all(recovering, ALL[:3])
+
+
+PADDED = ("site-1", "site-2", "site-4")
+"""Two of the cohort and the colluder: long enough, and tau = 3 sign it; site-3 is left out."""
+
+
+def padded(sent: Sent) -> bytes:
+    """SURVIVORS with a hospital that is not in the cohort."""
+    named = {**{site: sent.hashes[site] for site in PADDED[:2]}, "site-4": "ab" * 32}
+    return sent.hand.survivors(0, sent.attempt, named)
+
+
+def sign_padded(sent: Sent) -> dict[str, str]:
+    """Let both honest sites sign the padded list, and the colluder with them."""
+    signed = {}
+    for site in PADDED[:2]:
+        header = sent.hand.ask(site, padded(sent)).header
+        assert isinstance(header, Confirmation), header
+        signed[site] = header.signature
+    listed, _ = sent.keys(VICTIM).recovery().signed
+    identity = sent.hand.consortium.sites["site-4"].keys.identity
+    return {**signed, "site-4": sign(identity, Context.SURVIVORS, listed.canonical())}
+
+
+def share_of_the_colluder(sent: Sent, dealer: str) -> str:
+    """The share of a site's self-mask that its READY holds for site-4."""
+    plan, ready = sent.hand.consortium.plan, sent.readies[dealer].ready
+    keys = sent.hand.consortium.sites["site-4"].keys
+    root = pair_root(keys.study, plan.site(dealer).study_key, plan.digest(), "site-4", dealer)
+    return open_share(
+        root,
+        ready.mask_shares["site-4"],
+        header=ready.header().canonical(),
+        sender=dealer,
+        to="site-4",
+        purpose=MASK_SHARE,
+    ).hex()
+
+
+def test_a_list_padded_by_a_colluder_outside_the_cohort_is_refused(three) -> None:
+    assert three.hand.refused(VICTIM, padded(three)) == "recovery.stranger"
+
+
+@pytest.mark.parametrize(
+    ("taken_out", "code"),
+    [
+        ((), "egress.unmasks_more"),
+        ((ErrorCode.EGRESS_UNMASKS_MORE,), "egress.too_few"),
+    ],
+    ids=["more lost than allowed", "shares of two"],
+)
+def test_behind_the_list_stands_the_gate_which_counts(three, monkeypatch, taken_out, code) -> None:
+    without(monkeypatch, recovery.confirm_survivors, ErrorCode.SURVIVORS_STRANGER)
+    let_through(monkeypatch, *taken_out)
+    assert three.hand.refused(VICTIM, three.unmask(sign_padded(three))) == code
+
+
+def test_without_all_three_a_padded_list_opens_the_sum_of_two(three, monkeypatch, drawn) -> None:
+    """Fewer than the plan's minimum of three, with two shares of the noise."""
+    without(monkeypatch, recovery.confirm_survivors, ErrorCode.SURVIVORS_STRANGER)
+    let_through(monkeypatch, ErrorCode.EGRESS_UNMASKS_MORE, ErrorCode.EGRESS_TOO_FEW)
+    signed = sign_padded(three)
+    two = PADDED[:2]
+    revealed = {site: three.reveal(site, signed) for site in two}
+    found = np.zeros_like(drawn[VICTIM])
+    for site in two:
+        given = {holder: revealed[holder].shares[site] for holder in two}
+        given["site-4"] = share_of_the_colluder(three, site)
+        mask = three.self_mask(site, given)
+        found += three.opened(site, {"site-3": revealed[site].seeds["site-3"]}, mask)
+    # What the two added for each other cancels by itself.
+    total = found.astype(np.uint32).view(np.int32)
+    assert np.array_equal(total, drawn["site-1"] + drawn["site-2"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import CohortiumError, ErrorCode
-from schemas.limits import MAX_HEADER_BYTES, MAX_READY_BYTES, MAX_SITES
+from schemas.limits import MAX_FRAME_BYTES, MAX_HEADER_BYTES, MAX_SITES
 from schemas.secagg import mask, upload_hash
 from schemas.secagg.keys import _LABEL as LABEL
 from schemas.secagg.messages import ReadyHeader, SurvivorList
@@ -101,9 +101,40 @@ def test_the_product_writes_these_sizes() -> None:
 def test_the_largest_cohort_fits_its_limits() -> None:
     """SECAGG-18: 200 sites with names of 40 letters, in recoverable mode."""
     names = [f"{'h' * 36}-{i:03d}" for i in range(MAX_SITES)]
-    ready = len(canonical(dummy(names[0], names, has_self_mask=True)))
-    assert ready <= MAX_READY_BYTES
+    signed = dummy(names[0], names, has_self_mask=True)
+    signed["ready"] |= {"kind": "evaluate"}
+    signed["ready"] |= dict.fromkeys(("round", "attempt", "ledger_charges"), 1_000_000)
+    ready = len(canonical(signed))
+    said = re.search(r"its fields leave it at most ([\d ]+) bytes", " ".join(SPEC.split()))
+    assert said is not None
+    assert int(said[1].replace(" ", "")) == ready
     assert MAX_SITES * (ready + 1) + 1_000 <= MAX_HEADER_BYTES
+
+
+def test_the_limits_of_a_body_are_the_products() -> None:
+    """SECAGG-19: in MiB."""
+    for said, limit in (("longer than", MAX_FRAME_BYTES), ("header longer than", MAX_HEADER_BYTES)):
+        found = re.search(rf"{said} (\d+) MiB", SPEC)
+        assert found is not None
+        assert int(found[1]) * 2**20 == limit
+
+
+def test_what_makes_messages_longer() -> None:
+    """SECAGG-18: the sentences below the table."""
+    names = [f"site-{i:03d}" for i in range(1, 6)]
+    one = {"message": "unmasking", **WHERE, "site_id": names[0]}
+    sizes = []
+    for lost in range(3):
+        shares, seeds = dict.fromkeys(names[lost:], ZEROS), dict.fromkeys(names[:lost], "0" * 96)
+        sizes.append(len(body({**one, "shares": shares, "seeds": seeds})))
+    assert (sizes[1] - sizes[0], sizes[2] - sizes[1]) == (31, 32)
+    assert "31 longer (the second and further ones 32)" in " ".join(SPEC.split())
+    upload = {"message": "upload", **WHERE, "kind": "train", "tag": "0" * 16}
+    ready = dummy(names[0], names, has_self_mask=True)
+    grown = len(body({**upload, "next_ready": ready})) - len(body({**upload, "next_ready": None}))
+    assert grown == len(canonical(ready)) - 4
+    ciphertexts = dict.fromkeys(names, "0" * 2176)
+    assert len(canonical(ciphertexts)) - len(canonical({})) == 5 * 2190 - 1
 
 
 # --- SECAGG-4, -8, -10, -13, -14: codes -------------------------------------------------------

@@ -84,6 +84,7 @@ CLAIMED = 1 / MULTIPLIER
 
 
 def test_the_mechanism_keeps_its_promise_and_the_audit_can_see() -> None:
+    """PRIVACY-1: no distinguisher does better than epsilon and delta allow."""
     found = audit()
     assert found <= CLAIMED
     assert found >= 0.95 * CLAIMED

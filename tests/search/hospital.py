@@ -25,15 +25,18 @@ import schemas.evaluation
 import schemas.governance.approval
 import schemas.wire
 import site_node.logs
+import site_node.outgoing
 import site_node.round
 from schemas.canonical import Document
 from schemas.errors import ErrorCode, ProtocolError
 from schemas.evaluation import evaluation_length
 from schemas.governance.study import StudyPlan
 from schemas.secagg.cohort_keys import CohortKeys
+from schemas.secagg.coordinator import words_to_bytes
 from schemas.secagg.keys import PairMask
+from schemas.secagg.masking import mask
 from schemas.secagg.quantise import NoisedUpdate
-from schemas.wire import Frame
+from schemas.wire import Frame, Upload
 from site_node.db import Database
 from site_node.governance.journal import Journal
 from site_node.session import StudySession
@@ -189,6 +192,14 @@ def _encode(header: Document, *blobs: bytes) -> Frame:
     return Frame(header, blobs)
 
 
+def _masked_upload(
+    keys: CohortKeys, vector: Any, *, header: Upload, blind: bool = False
+) -> Frame:
+    update = mask(keys, vector, blind=blind)
+    tagged = header.model_copy(update={"tag": f"{update.tag:016x}"})
+    return Frame(tagged, (words_to_bytes(update.words),))
+
+
 def _integers(seed: str, length: int, low: int) -> NDArray[np.int64]:
     raw = hashlib.shake_256(seed.encode()).digest(8 * length)
     return np.frombuffer(raw, dtype="<u8").astype(np.int64) % _BOUND + low
@@ -269,6 +280,7 @@ def hospitals() -> Iterator[None]:
             replaced(
                 (schemas.wire.encode, _encode),
                 (schemas.wire.decode, _decode),
+                (site_node.outgoing.masked_upload, _masked_upload),
                 (site_node.logs.event, lambda *_, **__: None),
                 (_check_approvals, _remembered_approvals),
                 (schemas.evaluation.derive_release, _derive_release),

@@ -150,13 +150,13 @@ RING = {
 def drawn(monkeypatch):
     """Each site's last noised vector."""
     seen = {}
-    honest = site_round.mask
+    honest = site_round.masked_upload
 
     def spy(keys, vector, **more):
         seen[keys.site_id] = vector.values.copy()
         return honest(keys, vector, **more)
 
-    monkeypatch.setattr(site_round, "mask", spy)
+    monkeypatch.setattr(site_round, "masked_upload", spy)
     return seen
 
 

@@ -11,11 +11,12 @@ from coordinator.rounds import StudyEnded
 from schemas.canonical import parse
 from schemas.evaluation import Release, evaluation_length
 from schemas.secagg.coordinator import add_masked
-from schemas.secagg.masking import CohortKeys, MaskedSum, mask
+from schemas.secagg.masking import CohortKeys, MaskedSum
 from schemas.signing import Context, seal
 from schemas.wire import Final, ReleaseReply, Result, SumTag, decode, encode
 from site_node import round as site_round
 from site_node.cohort.features import load_features
+from site_node.outgoing import masked_upload
 from site_node.training.evaluate import evaluation_vector
 from tests.support.by_hand import REPLIES, Hand, bent_sums, unharmed
 from tests.support.consortium import memory_consortium, toy_table
@@ -78,7 +79,9 @@ def test_without_the_blinding_the_coordinator_would_read_it(tmp_path, monkeypatc
     hand = Hand(memory_consortium(tmp_path, **SHORT))
     signed = hand.finals(hand.train()[-1])
     monkeypatch.setattr(CohortKeys, "is_blind", False)
-    monkeypatch.setattr(site_round, "mask", lambda keys, vector, **_: mask(keys, vector))
+    monkeypatch.setattr(
+        site_round, "masked_upload", lambda k, v, header, **_: masked_upload(k, v, header=header)
+    )
     blind = hand.play(0, 0, "evaluate", finals=tuple(signed.values()))
     assert np.array_equal(blind.summed.words, histogram(hand).astype(np.uint32))
 
@@ -88,7 +91,7 @@ def test_every_site_signs_the_same_bytes_and_no_histogram_leaves(evaluated) -> N
     for site in evaluated.everyone:
         frame = evaluated.ask(site, evaluated.result(evaluated.blind))
         assert isinstance(frame.header, ReleaseReply)
-        bodies.add(frame.blobs[0])
+        bodies.add(bytes(frame.blobs[0]))
     release = parse(Release, bodies.pop(), max_bytes=2**16)
     assert not bodies
     assert release.roster == evaluated.everyone
@@ -231,7 +234,7 @@ def test_the_coordinator_accepts_no_release_that_differs_between_sites(tmp_path)
         reply = honest(request)
         frame = decode(reply, allowed=REPLIES)
         if isinstance(frame.header, ReleaseReply) and site == "site-3":
-            return encode(frame.header, frame.blobs[0].replace(b'"sites":4', b'"sites":5'))
+            return encode(frame.header, bytes(frame.blobs[0]).replace(b'"sites":4', b'"sites":5'))
         return reply
 
     consortium.fault = fault

@@ -87,14 +87,14 @@ def test_an_upload_that_cannot_be_written_down_stays_and_stays_charged(
     site = consortium.sites["site-2"]
     before = Footprint.of(consortium, "site-2")
     charged = consortium.charged("site-2")
-    honest = site_round.mask
+    honest = site_round.masked_upload
     failing = unwritable(site, table)
 
     def fill_up(keys, vector, **more):
         failing.__enter__()
         return honest(keys, vector, **more)
 
-    monkeypatch.setattr(site_round, "mask", fill_up)
+    monkeypatch.setattr(site_round, "masked_upload", fill_up)
     unavailable(shared, "site-2", shared.cohort(readies.values(), 0, attempt))
     failing.__exit__(None, None, None)
     assert Footprint.of(consortium, "site-2").masked == before.masked

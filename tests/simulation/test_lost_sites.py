@@ -41,14 +41,14 @@ class Tap:
 def drawn(monkeypatch):
     """Every noised vector before masking, in order; known to this test alone."""
     seen = []
-    honest = site_round.mask
+    honest = site_round.masked_upload
 
     def spy(keys, vector, **more):
         values = getattr(vector, "values", vector).copy()
         seen.append((keys.site_id, keys.attempt, values))
         return honest(keys, vector, **more)
 
-    monkeypatch.setattr(site_round, "mask", spy)
+    monkeypatch.setattr(site_round, "masked_upload", spy)
     return seen
 
 

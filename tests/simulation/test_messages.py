@@ -116,7 +116,7 @@ def test_a_round_two_ahead_is_refused(tmp_path_factory) -> None:
 def test_a_sum_of_wrong_length_is_refused(midway, by) -> None:
     attempt = midway.fresh()
     readies = midway.readies(2, attempt)
-    blob = midway.sums[1].blob()
+    blob = bytes(midway.sums[1].blob())
     bent = blob[:by] if by < 0 else blob + bytes(by)
     call = CohortCall(
         plan_digest=midway.consortium.digest,

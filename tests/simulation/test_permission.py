@@ -99,14 +99,14 @@ def test_a_stop_takes_effect_at_the_next_message(consortium) -> None:
 def test_a_stop_during_the_computation_keeps_the_upload_back(consortium, monkeypatch) -> None:
     hand = Hand(consortium)
     readies = hand.readies(0, 0)
-    honest = site_round.mask
+    honest = site_round.masked_upload
 
     def stop_then_mask(keys, vector, **more):
         if keys.site_id == "site-2":
             consortium.sites["site-2"].approvals.stop(consortium.digest)
         return honest(keys, vector, **more)
 
-    monkeypatch.setattr(site_round, "mask", stop_then_mask)
+    monkeypatch.setattr(site_round, "masked_upload", stop_then_mask)
     call = hand.cohort(readies.values(), 0, 0)
     assert hand.refusal("site-2", call) == "egress.stopped"
     site = consortium.sites["site-2"]

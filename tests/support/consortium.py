@@ -12,7 +12,7 @@ import io
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -119,8 +119,11 @@ class MemoryBook:
     def store_sum(self, closed: RoundSum) -> None:
         self.sums.append(closed)
 
-    def load_sums(self) -> Sequence[RoundSum]:
-        return list(self.sums)
+    def count_sums(self) -> int:
+        return len(self.sums)
+
+    def load_sums(self, first: int, before: int) -> Iterator[RoundSum]:
+        return (entry for entry in self.sums if first <= entry.round < before)
 
     def finals(self) -> Mapping[str, SignedDocument]:
         return self.signed_finals
@@ -130,6 +133,9 @@ class MemoryBook:
 
     def store_model(self, model: FinalModel) -> None:
         self.model = model
+
+    def evaluation_roster(self) -> tuple[str, ...]:
+        return next((entry[3] for entry in self.attempts if entry[0] == "evaluate"), ())
 
     def store_release(self, body: bytes, signatures: Mapping[str, str]) -> None:
         self.release = (body, dict(signatures))
@@ -241,21 +247,23 @@ class MemoryConsortium:
         return Standing.from_bytes(stored[1])
 
     def exchange(
-        self, requests: Mapping[str, bytes], *, timeout_seconds: float, enough: int = 0
-    ) -> Mapping[str, Answer]:
-        answers = {}
+        self,
+        requests: Mapping[str, bytes],
+        *,
+        timeout_seconds: float,
+        is_enough: Callable[[], bool] = lambda: False,
+    ) -> Iterator[tuple[str, Answer]]:
         for site_id, request in requests.items():
             self.clock += 0.1
             if site_id in self.offline:
-                answers[site_id] = Answer(None, "site.unreachable")
+                yield site_id, Answer(None, "site.unreachable")
                 continue
             fault = self.fault or (lambda _site, raw, honest: honest(raw))
             try:
                 body = fault(site_id, request, lambda raw, s=site_id: self.call(s, raw))
             except CohortiumError:  # not even a refusal could be written down: nothing left
                 body = None
-            answers[site_id] = Answer(body, "" if body is not None else "transport.timeout")
-        return answers
+            yield site_id, Answer(body, "" if body is not None else "transport.timeout")
 
     def study_run(self, **changes: Any) -> StudyRun:
         """A coordinator, as after a (re)start."""

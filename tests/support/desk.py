@@ -237,7 +237,7 @@ class Desk:
             studies.set_state(digest, StudyState.TRAINING)
         roster = sorted(self.keys)
         size = 4 * plan.model.parameters
-        done = len(studies.sums_since(digest, 0))
+        done = len(studies.summed_rounds(digest))
         for step in range(done, steps):
             attempt = 0
             if void and step in void:
@@ -276,7 +276,8 @@ class Desk:
     def final_model(self, plan: StudyPlan) -> tuple[str, bytes]:
         """The model that follows from the stored sums."""
         state = initial_state(plan.model, initial_parameters(plan.model))
-        for stored in self.studies.sums_since(plan.digest(), 0):
+        for round_ in self.studies.summed_rounds(plan.digest()):
+            stored = self.studies.sum_of(plan.digest(), round_)
             words = stored.summed.words.view(np.int32).astype(np.int64)
             state = apply_step(state, words, plan.training)
         flat = final_parameters(state, plan.training)

@@ -22,7 +22,6 @@ LABEL: Final = b"cohortium/v2/secagg/"
 TAG_PRIME: Final = 2**61 - 1
 SHAMIR_PRIME: Final = 2**255 - 19
 ZEROS: Final = "0" * 64
-MAX_READY_BYTES: Final = 64 * 1024
 
 
 class Refused(Exception):
@@ -113,81 +112,115 @@ def x25519_public(private: bytes) -> str:
     return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw().hex()
 
 
-# --- strict reading (SECAGG-3) ----------------------------------------------------------------
+# --- strict reading (SECAGG-3, -19) -----------------------------------------------------------
+
+Check = Callable[[object], bool]
 
 
-def _text(pattern: str) -> Callable[[object], bool]:
+def fits_text(pattern: str) -> Check:
+    """Whether a value is text of one form."""
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
-def _is_name(value: object) -> bool:
-    return _text(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")(value) and len(str(value)) <= 40
+def is_name(value: object) -> bool:
+    """Whether a value may name a site."""
+    return fits_text(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")(value) and len(str(value)) <= 40
 
 
-def _is_step(value: object) -> bool:
+def is_step(value: object) -> bool:
+    """Whether a value may be a round, an attempt or a number of charges."""
     return type(value) is int and 0 <= value <= 1_000_000
 
 
-def _are_shares(value: object) -> bool:
-    sealed = _text("[0-9a-f]{96}")
-    return (
+def fits_by_name(check: Check, fewest: int) -> Check:
+    """Whether a value maps names of sites to values that fit."""
+    return lambda value: (
         isinstance(value, dict)
-        and len(value) <= 200
-        and all(_is_name(site) and sealed(share) for site, share in value.items())
+        and fewest <= len(value) <= 200
+        and all(is_name(site) and check(each) for site, each in value.items())
     )
 
 
-_HASH = _text("[0-9a-f]{64}")
-HEADER: Final[dict[str, Callable[[object], bool]]] = {
-    "version": lambda value: type(value) is int and value == 2,
+_HASH = fits_text("[0-9a-f]{64}")
+_SHARES = fits_by_name(fits_text("[0-9a-f]{96}"), 0)
+HEADER: Final[dict[str, Check]] = {
     "plan_digest": _HASH,
-    "kind": _text("train|evaluate"),
-    "round": _is_step,
-    "attempt": _is_step,
-    "site_id": _is_name,
+    "kind": fits_text("train|evaluate"),
+    "round": is_step,
+    "attempt": is_step,
+    "site_id": is_name,
     "model_hash": _HASH,
     "last_sum_hash": _HASH,
     "ledger_head": _HASH,
-    "ledger_charges": _is_step,
+    "ledger_charges": is_step,
     "ephemeral_key": _HASH,
     "self_mask_commitment": _HASH,
 }
-READY: Final = HEADER | {"group_shares": _are_shares, "mask_shares": _are_shares}
+READY: Final[dict[str, Check]] = HEADER | {"group_shares": _SHARES, "mask_shares": _SHARES}
 
 
-def _fields(document: object, wanted: Mapping[str, Callable[[object], bool]]) -> dict[str, Any]:
-    if not isinstance(document, dict):
-        raise Refused("document.field_invalid")
-    if document.keys() - wanted.keys():
+def are_fields(
+    value: object,
+    needed: Mapping[str, Check],
+    marked: Mapping[str, Check | None] | None = None,
+    *,
+    version: int | None = None,
+) -> bool:
+    """Whether a value is an object with these fields, each of which fits.
+
+    Args:
+        value: what was read.
+        needed: fields whose absence is `document.field_missing`.
+        marked: fields whose absence is `document.not_canonical`, since there is one way to say
+            that nothing is there.
+        version: what `version` must be, where there is one.
+    """
+    if not isinstance(value, dict):
+        return False
+    named = dict(marked or {})
+    if value.keys() - needed.keys() - named.keys():
         raise Refused("document.field_unknown")
-    if wanted.keys() - document.keys():
+    if needed.keys() - value.keys():
         raise Refused("document.field_missing")
-    if "version" in wanted and not wanted["version"](document["version"]):
-        raise Refused("document.version_unknown")
-    if not all(fits(document[name]) for name, fits in wanted.items()):
-        raise Refused("document.field_invalid")
-    return document
+    if named.keys() - value.keys():
+        raise Refused("document.not_canonical")
+    if version is not None:
+        if value["version"] != version:
+            raise Refused("document.version_unknown")
+        if type(value["version"]) is not int:
+            raise Refused("document.not_canonical")
+    every = {**named, **needed}
+    return all(check is None or check(value[name]) for name, check in every.items())
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def is_signed_ready(value: object) -> bool:
+    """Whether a value is a signed READY; the signature itself is another question."""
+    return are_fields(value, {"ready": _is_ready, "signature": fits_text("[0-9a-f]{128}")})
+
+
+def _is_ready(value: object) -> bool:
+    return are_fields(value, {"version": _is_any, **READY}, version=2)
+
+
+def _is_any(value: object) -> bool:
+    return value is not None
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, unless it names one key twice."""
     if len(dict(pairs)) != len(pairs):
         raise Refused("document.duplicate_key")
     return dict(pairs)
 
 
 def read_ready(raw: bytes) -> dict[str, Any]:
-    """Read one signed READY, or refuse it: strict, complete, canonical."""
-    if len(raw) > MAX_READY_BYTES:
-        raise Refused("document.too_large")
+    """Read one signed READY by itself, as `reference_frames.read_body` does within a header."""
     try:
-        signed = json.loads(raw.decode(), object_pairs_hook=_unique)
-    except UnicodeDecodeError:
-        raise Refused("document.not_utf8") from None
+        signed: dict[str, Any] = json.loads(raw.decode(), object_pairs_hook=unique)
     except ValueError:
-        raise Refused("document.malformed") from None
-    signature = _text("[0-9a-f]{128}")
-    _fields(signed, {"ready": lambda value: isinstance(value, dict), "signature": signature})
-    _fields(signed["ready"], READY)
+        raise Refused("message.malformed") from None
+    if not is_signed_ready(signed):
+        raise Refused("document.field_invalid")
     if canonical(signed) != raw:
         raise Refused("document.not_canonical")
     return signed
@@ -195,7 +228,7 @@ def read_ready(raw: bytes) -> dict[str, Any]:
 
 def header_of(ready: Mapping[str, Any]) -> bytes:
     """The canonical header of a READY: what its shares are bound to."""
-    return canonical({name: ready[name] for name in HEADER})
+    return canonical({name: ready[name] for name in ("version", *HEADER)})
 
 
 # --- what site and coordinator both compute ---------------------------------------------------

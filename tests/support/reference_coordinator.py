@@ -66,6 +66,7 @@ def secret_of(
         plan.place(j): int.from_bytes(bytes.fromhex(shares[site]), "little")
         for j, shares in sorted(answers.items())
     }
+    points = {x: y for x, y in points.items() if y < SHAMIR_PRIME}
     for left_out in (None, *points):
         chosen = {x: y for x, y in points.items() if x != left_out}
         if len(chosen) < plan.tau:

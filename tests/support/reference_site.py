@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tests.support.reference_bytes import (
+    SHAMIR_PRIME,
     TAG_PRIME,
     ZEROS,
     Refused,
@@ -277,6 +278,8 @@ class ReferenceSite:
             for peer, signed in cohort.items():
                 ready = signed["ready"]
                 joined.shares[peer] = self._opened("mask-share", ready, ready["mask_shares"])
+                if int.from_bytes(joined.shares[peer], "little") >= SHAMIR_PRIME:
+                    raise Refused("cohort.share_invalid")
             own = cohort[self.name]["ready"]
             joined.masks.append((1, self_mask_seed(self.fresh.coefficients[0], own)))
         self.joined, self.fresh = joined, None

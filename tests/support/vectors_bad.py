@@ -10,8 +10,17 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from tests.support.reference_bytes import ZEROS, canonical, sign, words_bytes
+from tests.support.reference_bytes import (
+    SHAMIR_PRIME,
+    ZEROS,
+    canonical,
+    header_of,
+    polynomial,
+    sign,
+    words_bytes,
+)
 from tests.support.reference_site import Attempt, Plan
+from tests.support.vectors_frames import frames
 from tests.support.vectors_good import (
     KEM_FILE,
     LENGTH,
@@ -32,7 +41,8 @@ WRONG: Final = "site-2"
 def bad(cases: Mapping[str, Case]) -> dict[str, dict[str, Any]]:
     """Every bad vector by the name of its defect."""
     made: dict[str, dict[str, Any]] = {}
-    for part in (_readies, _headers, _cohorts, _shares, _modes, _hybrid, _sums, _survivors):
+    parts = (_readies, _headers, _cohorts, _shares, _modes, _hybrid, _sums, _survivors, _frames)
+    for part in parts:
         for name, vector in part(cases):
             assert name not in made, name
             made[name] = vector
@@ -40,6 +50,11 @@ def bad(cases: Mapping[str, Case]) -> dict[str, dict[str, Any]]:
 
 
 Vectors = Iterator[tuple[str, dict[str, Any]]]
+
+
+def _frames(cases: Mapping[str, Case]) -> Vectors:
+    """SECAGG-19: bodies that have no reading."""
+    return frames(cases["recoverable-one-lost"])
 
 
 # --- one READY of the cohort ------------------------------------------------------------------
@@ -64,14 +79,15 @@ def _said(case: Case, site: str = WRONG) -> dict[str, Any]:
 
 
 def _readies(cases: Mapping[str, Case]) -> Vectors:
-    """SECAGG-3: bytes that are no READY."""
+    """SECAGG-3, -19: bytes that are no READY, within a COHORT."""
     case = cases["atomic-training"]
     raw = case.readies[WRONG].decode()
 
     def vector(code: str, says: str, old: str, new: str) -> dict[str, Any]:
         assert old in raw, old
         text = raw.replace(old, new, 1)
-        return _cohort(case, "SECAGG-3", "document." + code, says, replace={WRONG: text})
+        code = code if "." in code else "document." + code
+        return _cohort(case, "SECAGG-19", code, says, replace={WRONG: text})
 
     yield (
         "ready-of-an-earlier-version",
@@ -87,6 +103,21 @@ def _readies(cases: Mapping[str, Case]) -> Vectors:
     yield (
         "ready-with-a-missing-field",
         vector("field_missing", "No ledger head.", head, ""),
+    )
+    zeros = f'"self_mask_commitment":"{ZEROS}",'
+    for name, says, old in (
+        ("ready-without-a-version", "No version.", ',"version":2'),
+        ("ready-without-a-commitment", "It is zeros in atomic mode.", zeros),
+        (
+            "ready-without-mask-shares",
+            "It is empty in atomic mode.",
+            '"mask_shares":{},',
+        ),
+    ):
+        yield name, vector("field_missing", says, old, "")
+    yield (
+        "ready-with-a-version-spelled-otherwise",
+        vector("not_canonical", "The number 2 with a decimal.", '"version":2', '"version":2.0'),
     )
     yield (
         "ready-with-a-duplicate-key",
@@ -116,7 +147,7 @@ def _readies(cases: Mapping[str, Case]) -> Vectors:
     )
     yield (
         "ready-cut-off",
-        vector("malformed", "The end of the message is missing.", raw, raw[:-1]),
+        vector("message.malformed", "The end of the READY is missing.", raw, raw[:-1]),
     )
 
 
@@ -325,7 +356,8 @@ def _modes(cases: Mapping[str, Case]) -> Vectors:
         case: Case, code: str, says: str, ready: Mapping[str, Any], **more: Any
     ) -> dict[str, Any]:
         text = resigned(WRONG, ready).decode()
-        return _cohort(case, "SECAGG-12", "cohort." + code, says, replace={WRONG: text}, **more)
+        more = {"clause": "SECAGG-12", **more}
+        return _cohort(case, code="cohort." + code, says=says, replace={WRONG: text}, **more)
 
     yield (
         "self-mask-in-atomic-mode",
@@ -374,6 +406,16 @@ def _modes(cases: Mapping[str, Case]) -> Vectors:
         ),
     )
     yield (
+        "mask-share-outside-the-field",
+        vector(
+            recoverable,
+            "share_invalid",
+            "The right share plus r: one number would have two spellings.",
+            said | {"mask_shares": shares | {LOOKS: _beyond(recoverable)}},
+            clause="SECAGG-4",
+        ),
+    )
+    yield (
         "recoverable-cohort-too-small",
         _cohort(
             recoverable,
@@ -383,6 +425,14 @@ def _modes(cases: Mapping[str, Case]) -> Vectors:
             readies=["site-1", "site-2", "site-3"],
         ),
     )
+
+
+def _beyond(case: Case) -> str:
+    """A share for `LOOKS`, properly sealed, that is not below r."""
+    own, fresh = case.begin(WRONG), case.fresh_of(WRONG)
+    share = polynomial(fresh.coefficients, Plan.of(case.plan).place(LOOKS)) + SHAMIR_PRIME
+    plain = share.to_bytes(32, "little")
+    return own.sealed("mask-share", LOOKS, header_of(_said(case)), plain)
 
 
 def _hybrid(cases: Mapping[str, Case]) -> Vectors:
@@ -664,6 +714,15 @@ def _survivors(cases: Mapping[str, Case]) -> Vectors:
     def lying(answers: dict[str, dict[str, Any]]) -> None:
         answers["site-2"]["shares"]["site-1"] = OTHER
 
+    def spelled(answers: dict[str, dict[str, Any]]) -> None:
+        share = bytes.fromhex(answers["site-2"]["shares"]["site-1"])
+        beyond = int.from_bytes(share, "little") + SHAMIR_PRIME
+        answers["site-2"]["shares"]["site-1"] = beyond.to_bytes(32, "little").hex()
+
+    yield (
+        "recovery-with-a-share-outside-the-field",
+        recovery("Four answers, tau is 4, one right share plus r.", case, spelled),
+    )
     yield (
         "recovery-without-one-survivor",
         recovery("A survivor did not answer, and a site was lost.", case, silent),

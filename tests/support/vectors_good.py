@@ -25,13 +25,9 @@ from tests.support.reference_bytes import (
     SHAMIR_PRIME,
     ZEROS,
     affine_tag,
-    body,
     canonical,
-    hashed,
     kdf,
-    self_mask_seed,
     sign,
-    words_bytes,
 )
 from tests.support.reference_coordinator import recovered, total
 from tests.support.reference_site import Attempt, Fresh, Joined, Plan, ReferenceSite
@@ -169,7 +165,7 @@ class Case:
 
     def listed(self) -> dict[str, str]:
         """The list of survivors."""
-        return {site: _joined(self, site).upload_hash for site in self.survivors}
+        return {site: joined_of(self, site).upload_hash for site in self.survivors}
 
     def summed(self) -> tuple[list[int], int]:
         """What the coordinator makes of it."""
@@ -178,6 +174,13 @@ class Case:
             return total(uploads)
         readies = {site: json.loads(raw)["ready"] for site, raw in self.readies.items()}
         return recovered(Plan.of(self.plan), readies, uploads, self.answers)
+
+
+def joined_of(case: Case, site: str) -> Joined:
+    """One site's secrets of the attempt."""
+    joined = case.sites[site].joined
+    assert joined is not None
+    return joined
 
 
 def vector_of(case: str, site: str, place: int) -> list[int]:
@@ -257,44 +260,6 @@ def kem_secrets(plan: bytes) -> dict[str, dict[str, bytes]]:
     return secrets
 
 
-def as_vector(case: Case) -> dict[str, Any]:
-    """Write one attempt down, secrets included."""
-    words, tag = case.summed()
-    opener = case.sites[case.survivors[0]]
-    survivors = case.survivors if case.is_recoverable else []
-    vector: dict[str, Any] = {
-        "says": case.says,
-        "plan": case.plan.decode(),
-        "plan_digest": Plan.of(case.plan).digest.hex(),
-        "attempt": {**vars(case.attempt), "new_model_hash": NEW_MODEL},
-        "sites": {site: _secrets(case, site) for site in case.everybody},
-        "readies": {site: raw.decode() for site, raw in case.readies.items()},
-        "derived": _derived(case),
-        "uploads": {
-            site: {"words": words_bytes(w).hex(), "tag": f"{t:016x}"}
-            for site, (w, t) in case.uploads.items()
-        },
-    }
-    if case.kem:
-        vector["encapsulations"] = json.loads(KEM_FILE.read_text())
-    if case.is_recoverable:
-        vector["survivors"] = case.listed()
-        vector["confirmations"] = case.confirmations
-        vector["answers"] = {
-            site: {"shares": shares, "seeds": seeds}
-            for site, (shares, seeds) in case.answers.items()
-        }
-    vector["sum"] = {
-        "words": words_bytes(words).hex(),
-        "tag": f"{tag:016x}",
-        "hash": hashed("sum", tag.to_bytes(8, "little"), words_bytes(words)),
-        "survivors": survivors,
-    }
-    vector["opened"] = opener.open(words, tag, survivors)
-    vector["messages"] = messages(case)
-    return vector
-
-
 def tags() -> dict[str, Any]:
     """Tags of longer vectors, whose values follow from a rule (SECAGG-8)."""
     group, rows = seed("tags", "group"), []
@@ -316,112 +281,10 @@ def signed_word(value: int) -> int:
     return (value + 2**31) % 2**32 - 2**31
 
 
-def _secrets(case: Case, site: str) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "identity_private": seed(site, "identity").hex(),
-        "study_private": seed(site, "study").hex(),
-    }
-    if case.kem:
-        found["kem_seed"] = seed(site, "kem", size=64).hex()
-        found["kem_secrets"] = {peer: s.hex() for peer, s in sorted(case.kem[site].items())}
-    if site in case.fresh:
-        fresh = case.fresh[site]
-        found |= {
-            "ledger_head": ledger_of(site)[0],
-            "ledger_charges": ledger_of(site)[1],
-            "ephemeral_private": fresh.ephemeral.hex(),
-            "contribution": fresh.contribution.hex(),
-            "vector": case.vectors[site],
-        }
-        if fresh.coefficients:
-            found["coefficients"] = [c.to_bytes(32, "little").hex() for c in fresh.coefficients]
-    return found
-
-
-def _derived(case: Case) -> dict[str, Any]:
-    """Values on the way, for an implementer whose upload differs."""
-    joined = _joined(case, case.members[0])
-    pairs = [(low, high) for low in case.members for high in case.members if low < high]
-    seeds = {f"{low} {high}": _joined(case, low).seeds[high].hex() for low, high in pairs}
-    length = LENGTH.to_bytes(8, "big")
-    derived: dict[str, Any] = {
-        "pair_roots": {f"{low} {high}": case.sites[low].root(high).hex() for low, high in pairs},
-        "transcript_hash": joined.transcript,
-        "bound": joined.bound.hex(),
-        "pair_masks": seeds,
-        "group_secret": joined.group.hex(),
-        "tag_key": kdf(joined.group, "tag", length, length=32).hex(),
-        "tag_offsets": {
-            s: kdf(joined.group, "tag-offset", length, s.encode(), length=32).hex()
-            for s in case.members
-        },
-    }
-    if case.attempt.kind == "evaluate":
-        derived["blind_keys"] = {
-            s: kdf(joined.group, "blind", s.encode(), length=32).hex() for s in case.members
-        }
-    if case.is_recoverable:
-        derived["self_masks"] = {
-            site: self_mask_seed(
-                case.fresh[site].coefficients[0], json.loads(case.readies[site])["ready"]
-            ).hex()
-            for site in case.members
-        }
-        derived["upload_hashes"] = {s: _joined(case, s).upload_hash for s in case.members}
-    return derived
-
-
-def _joined(case: Case, site: str) -> Joined:
-    joined = case.sites[site].joined
-    assert joined is not None
-    return joined
-
-
-def messages(case: Case) -> dict[str, Any]:
-    """The bodies that carry this attempt between the coordinator and its first site."""
-    site = case.survivors[0]
-    digest = Plan.of(case.plan).digest.hex()
-    words, tag = case.uploads[site]
-    round_, attempt = case.attempt.round, case.attempt.attempt
-    where = {"version": 1, "plan_digest": digest, "round": round_, "attempt": attempt}
-    kind = {"kind": case.attempt.kind}
-    readies = [json.loads(raw) for raw in case.readies.values()]
-    bodies = {
-        "ready": body({"message": "ready", "version": 1, "ready": json.loads(case.readies[site])}),
-        "cohort": body(
-            {"message": "cohort", **where, **kind, "readies": readies, "previous": None}
-        ),
-        "upload": body(
-            {"message": "upload", **where, **kind, "tag": f"{tag:016x}", "next_ready": None},
-            words_bytes(words),
-        ),
-    }
-    if case.is_recoverable:
-        shares, seeds = case.answers[site]
-        signed = {"signature": case.confirmations[site]}
-        bodies |= {
-            "survivors": body({"message": "survivors", **where, "uploads": case.listed()}),
-            "confirmation": body({"message": "confirmation", **where, "site_id": site, **signed}),
-            "unmask": body({"message": "unmask", **where, "confirmations": case.confirmations}),
-            "unmasking": body(
-                {"message": "unmasking", **where, "site_id": site, "shares": shares, "seeds": seeds}
-            ),
-        }
-    return {name: _described(raw) for name, raw in bodies.items()}
-
-
-def _described(raw: bytes) -> dict[str, Any]:
-    length = int.from_bytes(raw[:4], "big")
-    described = {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
-    if length > 2_000:  # READYs stand above already
-        return described
-    return described | {"header": raw[4 : 4 + length].decode(), "blob": raw[4 + length :].hex()}
-
-
 def resigned(site: str, ready: Mapping[str, Any], context: str = "ready") -> bytes:
     """A READY with a good signature of its site, whatever it says."""
     signature = sign(seed(site, "identity"), context, canonical(ready))
     return canonical({"ready": ready, "signature": signature})
 
 
-__all__ = ["LAST_SUM", "MODEL", "NEW_MODEL", "ZEROS", "Case", "as_vector", "cases", "resigned"]
+__all__ = ["LAST_SUM", "MODEL", "NEW_MODEL", "ZEROS", "Case", "cases", "resigned"]

@@ -19,9 +19,9 @@ class World:
         self.up = frozenset(answers)
         self.asked: list[tuple[frozenset, float]] = []
 
-    def exchange(self, requests, *, timeout_seconds, enough=0):
+    def exchange(self, requests, *, timeout_seconds, is_enough=None):
         self.asked.append((frozenset(requests), timeout_seconds))
-        return {site: self.answers[site] for site in requests if site in self.answers}
+        return [(site, self.answers[site]) for site in requests if site in self.answers]
 
     def asker(self, **patience: float) -> Asker:
         return Asker(self.exchange, lambda: self.up, lambda: self.now, Patience(**patience))
@@ -71,6 +71,37 @@ def test_nobody_is_asked_with_nothing() -> None:
     world = World()
     assert world.asker().ask({}, (ReleaseReply,), 5.0) == {}
     assert world.asked == []
+
+
+def test_answers_are_handed_on_as_they_come() -> None:
+    world, given = World(a=Answer(GOOD), b=Answer(b"nonsense"), c=Answer(GOOD)), []
+
+    def exchange(requests, *, timeout_seconds, is_enough=None):
+        for site in "cab":
+            given.append(site)
+            yield site, world.answers[site]
+
+    asker = Asker(exchange, lambda: world.up, lambda: world.now, Patience())
+    found = asker.answers(dict.fromkeys("abcd", b"?"), (ReleaseReply,), 5.0)
+    assert next(found)[0] == "c"
+    assert given == ["c"], "the next answer is not there before this one is done with"
+    assert [site for site, _ in found] == ["a"]
+    assert asker.reasons == {"b": "message.malformed", "d": "site.unreachable"}
+
+
+def test_all_answers_together_come_in_the_order_of_the_requests() -> None:
+    world = World(c=Answer(GOOD), a=Answer(GOOD), b=Answer(GOOD))
+    asker = Asker(
+        lambda requests, **_: world.answers.items(), lambda: world.up, lambda: 0.0, Patience()
+    )
+    assert list(asker.ask(dict.fromkeys("bca", b"?"), (ReleaseReply,), 5.0)) == ["b", "c", "a"]
+
+
+def test_a_second_answer_of_a_site_and_one_nobody_asked_for_are_passed_over() -> None:
+    answers = [("a", Answer(b"nonsense")), ("a", Answer(GOOD)), ("x", Answer(GOOD))]
+    asker = Asker(lambda requests, **_: answers, frozenset, lambda: 0.0, Patience())
+    assert asker.ask({"a": b"?"}, (ReleaseReply,), 5.0) == {}
+    assert asker.reasons == {"a": "message.malformed"}
 
 
 def test_a_reason_is_forgotten_when_the_site_answers() -> None:

@@ -9,6 +9,7 @@ from coordinator.book import StudyBook
 from coordinator.overview import Overview
 from coordinator.studies import Studies
 from coordinator.sums import RoundSum
+from schemas.errors import ErrorCode, ProtocolError
 from schemas.governance.study import StudyPlan
 from schemas.secagg.masking import MaskedSum
 from tests.support.desk import Desk
@@ -47,7 +48,8 @@ def close_round(desk: Desk, plan: StudyPlan, round_: int, survivors: tuple[str, 
 
 def test_a_sum_comes_back_with_its_cohort_and_its_survivors(desk: Desk, plan: StudyPlan) -> None:
     stored = [close_round(desk, plan, 0, THREE), close_round(desk, plan, 1, ())]
-    loaded = book_of(desk, plan).load_sums()
+    book = book_of(desk, plan)
+    loaded = list(book.load_sums(0, book.count_sums()))
     assert [entry.survivors for entry in loaded] == [THREE, ()]
     for before, after in zip(stored, loaded, strict=True):
         assert after.readies == before.readies
@@ -55,6 +57,32 @@ def test_a_sum_comes_back_with_its_cohort_and_its_survivors(desk: Desk, plan: St
         assert after.tag(evidence=True) == before.tag(evidence=True)
     assert loaded[0].tag(evidence=False).survivors == THREE
     assert loaded[1].tag(evidence=False).survivors == ()
+
+
+def test_sums_are_read_one_at_a_time_and_only_those_asked_for(
+    desk: Desk, plan: StudyPlan, monkeypatch
+) -> None:
+    for round_ in range(4):
+        close_round(desk, plan, round_, ())
+    book, read = book_of(desk, plan), []
+    real = Studies.sum_of
+    monkeypatch.setattr(
+        Studies, "sum_of", lambda self, digest, at: (read.append(at), real(self, digest, at))[1]
+    )
+    assert book.count_sums() == 4
+    found = book.load_sums(1, 3)
+    assert read == []
+    assert next(found).round == 1
+    assert read == [1]
+    assert [entry.round for entry in found] == [2]
+    assert list(book.load_sums(-1, 0)) == list(book.load_sums(4, 9)) == []
+
+
+def test_a_round_without_a_sum_is_said_to_have_none(desk: Desk, plan: StudyPlan) -> None:
+    close_round(desk, plan, 0, ())
+    with pytest.raises(ProtocolError) as caught:
+        Studies(desk.database).sum_of(plan.digest(), 1)
+    assert caught.value.code is ErrorCode.SUM_MISSING
 
 
 def test_the_picture_shows_who_was_lost_without_calling_the_attempt_void(

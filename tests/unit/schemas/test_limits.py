@@ -16,6 +16,6 @@ def test_every_limit_says_its_reason() -> None:
 
 
 def test_limits_fit_each_other() -> None:
-    assert limits.MAX_COHORT_BYTES < limits.MAX_HEADER_BYTES < limits.MAX_FRAME_BYTES
+    assert limits.MAX_SITES * 60_000 < limits.MAX_HEADER_BYTES < limits.MAX_FRAME_BYTES
     assert 4 * limits.MAX_PARAMETERS + limits.MAX_HEADER_BYTES < limits.MAX_FRAME_BYTES
     assert limits.MAX_PATIENTS * limits.MIN_INTEGER_CLIP > limits.WORD_BOUND  # headroom decides

@@ -92,6 +92,13 @@ def test_every_message_comes_back_as_it_was(message, blobs) -> None:
     assert frame.header.model_copy(update={"blobs": ()}) == message
 
 
+def test_blobs_look_at_the_body_and_copy_nothing() -> None:
+    raw = encode(MESSAGES[0], b"abc", b"de")
+    frame = decode(raw, allowed=(Open,))
+    assert all(type(blob) is memoryview and blob.readonly for blob in frame.blobs)
+    assert all(blob.obj is raw for blob in frame.blobs)
+
+
 def test_a_message_has_one_byte_form() -> None:
     raw = encode(MESSAGES[0], b"abc")
     frame = decode(raw, allowed=(Open,))

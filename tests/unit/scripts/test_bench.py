@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -12,10 +13,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from scripts import bench, bench_secagg
+from scripts import bench, bench_cores, bench_secagg
 from scripts.bench_cores import streaming, two_processes
 from scripts.bench_peer import MOD_RANGE, flwr_masking
 from scripts.bench_protocol import Handshake, simulate
+from scripts.bench_report import FIELDS, goals, update_line
 from scripts.bench_timing import Goal, interleaved
 
 ENTRY = {
@@ -42,6 +44,23 @@ def test_no_name_is_a_mistake_and_help_is_none() -> None:
     assert bench.main(["--help"]) == 0
 
 
+def test_only_what_exists_is_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    bench.main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    announced = [line.split()[0] for line in lines if line.startswith("    ")]
+    assert announced == list(bench.available()) and {"secagg", "transport"} <= set(announced)
+    for name in announced:
+        assert callable(importlib.import_module(f"scripts.bench_{name}").main)
+
+
+def test_a_benchmark_is_announced_once_its_module_has_a_main(tmp_path: Path) -> None:
+    (tmp_path / "bench_parts.py").write_text('"""Helpers."""\n')
+    assert bench.available(tmp_path) == {}
+    module = '"""How dear?\n\nMore."""\n\ndef main(arguments):\n    return 0\n'
+    (tmp_path / "bench_privacy.py").write_text(module)
+    assert bench.available(tmp_path) == {"privacy": "How dear?"}
+
+
 @pytest.mark.parametrize("status", [None, 0, 1])
 def test_a_benchmark_gets_its_own_options(
     monkeypatch: pytest.MonkeyPatch, status: int | None
@@ -50,7 +69,7 @@ def test_a_benchmark_gets_its_own_options(
     part = ModuleType("scripts.bench_transport")
     part.main = lambda arguments: (seen.append(arguments), status)[1]  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "scripts.bench_transport", part)
-    monkeypatch.setattr(bench, "available", lambda: ["transport"])
+    monkeypatch.setattr(bench, "available", lambda: {"transport": "How long?"})
     monkeypatch.setattr(os, "environ", {})
     assert bench.main(["transport", "--quick"]) == (status or 0)
     assert seen == [["--quick"]]
@@ -174,12 +193,48 @@ def test_a_simulation_loses_one_site_and_opens_the_sum_of_the_rest() -> None:
 def test_streaming_needs_no_memory_for_the_vector() -> None:
     found = streaming(16_000_000, streams=2)
     assert found["cpu_seconds"] > 0
-    assert found["peak_growth_mib"] < 64  # the vector would be 122 as integers and 61 as words
+    assert found["peak_growth_mib"] < 24  # the vector would be 122 as integers and 61 as words
 
 
-def test_two_processes_share_one_vector() -> None:
-    found = two_processes(100_000, 2, repeats=1)
+Damage = Callable[[np.ndarray, list[tuple[int, bytes]], int], None]
+
+
+def test_two_processes_give_the_words_of_one() -> None:
+    found = two_processes(100_003, 3, repeats=1)
+    assert found["words_are_the_same"] is True
     assert found["speedup_of_two"] > 0
+
+
+def idle(words: np.ndarray, keys: list[tuple[int, bytes]], start: int) -> None:
+    """Mask nothing."""
+
+
+def idle_second(words: np.ndarray, keys: list[tuple[int, bytes]], start: int) -> None:
+    if not start:
+        apply_streams(words, keys, start)
+
+
+def from_the_beginning(words: np.ndarray, keys: list[tuple[int, bytes]], start: int) -> None:
+    """Use the same key stream in both halves."""
+    apply_streams(words, keys, 0)
+
+
+def only_adding(words: np.ndarray, keys: list[tuple[int, bytes]], start: int) -> None:
+    apply_streams(words, [(1, key) for _, key in keys], start)
+
+
+apply_streams = bench_cores._apply
+
+
+@pytest.mark.parametrize("damage", [idle, idle_second, from_the_beginning, only_adding])
+def test_two_processes_that_mask_otherwise_are_found_out(
+    monkeypatch: pytest.MonkeyPatch, damage: Damage
+) -> None:
+    monkeypatch.setattr(bench_cores, "_apply", damage)  # the second process is a fork of this one
+    found = two_processes(100_003, 3, repeats=1)
+    assert found["words_are_the_same"] is False
+    (goal,) = goals([], {"sites": 3, "sum_is_exact": True}, [found])[1:]
+    assert not goal.is_met
 
 
 # --- the report -----------------------------------------------------------------------------
@@ -201,13 +256,42 @@ def test_the_list_is_written_and_a_missed_goal_is_a_failure(
     monkeypatch.setattr(bench_secagg, "keep_freed_memory", lambda: None)
     monkeypatch.setattr(bench_secagg, "measure", lambda _d, _streams: entry)
     monkeypatch.setattr(bench_secagg, "simulate", lambda *_a, **_o: simulation)
-    monkeypatch.setattr(bench_secagg, "two_processes", lambda d, streams: {"d": d})
+    both = {"d": 1, "words_are_the_same": True}
+    monkeypatch.setattr(bench_secagg, "two_processes", lambda *_a, **_o: both)
     monkeypatch.setattr(bench_secagg, "quantisation_rms", lambda _n, _d: 1e-9)
     out = tmp_path / "new" / "secagg.json"
     assert bench_secagg.main(["--quick", "--out", str(out)]) == (0 if is_met else 1)
     assert ("MISSED" in capsys.readouterr().out) != is_met
-    assert json.loads(out.read_text()) == [entry, entry]
+    listed = [{name: entry[name] for name in ENTRY}] * 2
+    assert json.loads(out.read_text()) == listed
     details = json.loads((tmp_path / "new" / "secagg_details.json").read_text())
     assert all(goal["met"] for goal in details["goals"]) == is_met
+    assert details["measured"] == [entry, entry]
+    assert [each["vs_aes_ctr"] for each in details["whole_update"]] == [
+        entry["update_vs_aes_ctr"]
+    ] * 2
     bench_secagg.main(["--quick", "--json", "--out", str(out)])
-    assert json.loads(capsys.readouterr().out) == [entry, entry]
+    assert json.loads(capsys.readouterr().out) == listed
+
+
+def test_the_list_has_exactly_the_fields_that_were_promised() -> None:
+    assert set(FIELDS) == ENTRY
+
+
+@pytest.mark.parametrize(
+    ("ratio", "times", "below"), [(0.6, 6.0, 0), (0.59, 6.0, 1), (0.5, 5.0, 2)]
+)
+def test_a_whole_update_slower_than_its_masks_may_be_is_said_to_be(
+    ratio: float, times: float, below: int
+) -> None:
+    """The tag is no part of the goals, and no secret either."""
+    line = update_line(
+        {
+            "d": 10,
+            "streams": 5,
+            "update_vs_aes_ctr": ratio,
+            "hashed_update_vs_aes_ctr": 0.7,
+            "update_vs_flwr": times,
+        }
+    )
+    assert line.count("(below)") == below

@@ -31,7 +31,7 @@ class Fleet:
         self._is_honest = is_honest
         self._body = b""
 
-    def exchange(self, requests, *, timeout_seconds, enough=0):
+    def exchange(self, requests, *, timeout_seconds, is_enough=None):
         import hashlib
 
         (body,) = requests.values()

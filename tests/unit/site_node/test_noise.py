@@ -61,6 +61,7 @@ def looks_right(sample: np.ndarray, sigma: float) -> bool:
 
 @pytest.mark.parametrize("sigma", [s for s in TABLE_SIGMAS + WIDE_SIGMAS if s >= 1])
 def test_standard_deviation_is_right_to_half_a_percent(sigma: float) -> None:
+    """PRIVACY-3: the variance of one share."""
     sample = draw(sigma).astype(np.float64)
     assert abs(sample.std() / sigma - 1) < 0.005
     assert abs(sample.mean()) < 5 * sigma / math.sqrt(MILLION)
@@ -103,6 +104,7 @@ def test_every_residue_occurs_in_wide_noise(sigma: float) -> None:
 
 @pytest.mark.parametrize("sigma", [0.25, 1.0, 2.5, 40.0])
 def test_table_is_exact_to_2_to_the_minus_112(sigma: float) -> None:
+    """PRIVACY-3: the sampler's distance from the distribution."""
     with localcontext() as context:
         context.prec = 80
         half = 1 / (2 * Decimal(sigma) ** 2)

@@ -45,7 +45,7 @@ def test_nothing_is_computed_before_the_charge_and_nothing_leaves_but_by_the_gat
     watch(monkeypatch, sampling, "poisson_mask", log)
     watch(monkeypatch, dp_sgd, "clipped_integer_sum", log)
     watch(monkeypatch, dp_sgd, "noised_update", log)
-    watch(monkeypatch, site_round, "mask", log)
+    watch(monkeypatch, site_round, "masked_upload", log)
     watch(monkeypatch, site.gate, "release", log)
     trio.upload("site-1", trio.cohort(readies.values(), 0, attempt))
     assert log == [
@@ -54,7 +54,7 @@ def test_nothing_is_computed_before_the_charge_and_nothing_leaves_but_by_the_gat
         "poisson_mask",
         "clipped_integer_sum",
         "noised_update",
-        "mask",
+        "masked_upload",
         "release",
     ]
 

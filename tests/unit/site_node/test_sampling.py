@@ -21,6 +21,7 @@ def fits(chosen: np.ndarray, rate: float) -> bool:
 
 @pytest.mark.parametrize("rate", [0.001, 0.1, 0.5, 0.97])
 def test_the_rate_is_kept(rate: float) -> None:
+    """PRIVACY-4: the plan's one rate."""
     chosen = poisson_mask(MILLION, rate, FixedEntropy(f"rate/{rate}"))
     assert chosen.dtype == np.bool_
     assert fits(chosen, rate)
@@ -39,11 +40,13 @@ def test_batch_sizes_vary_as_coins_do() -> None:
 
 
 def test_patients_are_independent() -> None:
+    """PRIVACY-4: one coin for each patient."""
     chosen = poisson_mask(MILLION, 0.3, FixedEntropy("pairs")).astype(float)
     assert abs(float(np.corrcoef(chosen[:-1], chosen[1:])[0, 1])) < 4 / math.sqrt(MILLION)
 
 
 def test_full_batch_takes_everyone() -> None:
+    """PRIVACY-4: rate 1 tosses no coin."""
     assert poisson_mask(1000, 1.0, os.urandom).all()
 
 

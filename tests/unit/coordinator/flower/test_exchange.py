@@ -180,15 +180,39 @@ def test_an_answer_is_taken_as_it_arrives(link: SuperLink, clock) -> None:
     assert half.tree.object_id in link.forgotten
 
 
+def test_what_was_taken_is_kept_no_longer_and_still_counts(link: SuperLink, clock) -> None:
+    given: list[int] = []
+    exchange = Exchange(link, RUN, 100.0, lambda: len(given) >= 1)  # type: ignore[arg-type]
+    exchange.push(dict.fromkeys((NODE, OTHER), b"ask"))
+    link.answer(OTHER, b"quick")
+    exchange.look()
+    given.append(OTHER)
+    assert list(exchange.take()) == [(OTHER, Reply(b"quick"))]
+    assert exchange.outcomes == {}
+    assert list(exchange.take()) == []
+    assert not exchange.is_over
+    clock.now += 8
+    exchange.fail_late()
+    assert exchange.left_seconds() == 8, "enough have answered"
+    clock.now += 9
+    exchange.fail_late()
+    assert list(exchange.take()) == [(NODE, Failure(ErrorCode.TRANSPORT_TIMEOUT))]
+    assert exchange.is_over
+
+
 def test_once_enough_have_answered_the_rest_get_about_as_long_again(link: SuperLink, clock) -> None:
     """A recoverable sum goes on without a lost site; it need not wait for the whole time-out."""
-    exchange = Exchange(link, RUN, 100.0, 1)  # type: ignore[arg-type]
+    given: list[int] = []
+    exchange = Exchange(link, RUN, 100.0, lambda: len(given) >= 1)  # type: ignore[arg-type]
     exchange.push(dict.fromkeys((NODE, OTHER), b"ask"))
     clock.now += 8
     exchange.fail_late()
     assert exchange.left_seconds() == 92, "nobody has answered yet"
     link.answer(OTHER, b"quick")
     exchange.look()
+    exchange.fail_late()
+    assert exchange.left_seconds() == 92, "a reply may be a refusal: the caller counts"
+    given.append(OTHER)
     exchange.fail_late()
     assert exchange.left_seconds() == 8
     clock.now += 7
@@ -197,14 +221,6 @@ def test_once_enough_have_answered_the_rest_get_about_as_long_again(link: SuperL
     clock.now += 2
     exchange.fail_late()
     assert exchange.outcomes == {OTHER: Reply(b"quick"), NODE: Failure(ErrorCode.TRANSPORT_TIMEOUT)}
-
-
-def test_a_refusal_to_carry_is_no_answer_that_is_enough(link: SuperLink, clock) -> None:
-    exchange = Exchange(link, RUN, 100.0, 1)  # type: ignore[arg-type]
-    exchange.push(dict.fromkeys((NODE, OTHER), b"ask"))
-    exchange.fail_node(OTHER, ErrorCode.NODE_OFFLINE)
-    exchange.fail_late()
-    assert exchange.left_seconds() == 100
 
 
 def test_a_look_ends_so_that_the_caller_can_look_round(link: SuperLink, clock) -> None:

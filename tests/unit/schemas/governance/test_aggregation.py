@@ -80,12 +80,14 @@ def test_terms_that_contradict_themselves_are_refused(terms: dict[str, Any]) -> 
 def test_tau_is_the_least_number_above_half_of_sites_and_colluders(
     n_sites: int, collusion_bound: int, tau: int
 ) -> None:
+    """SECAGG-1: tau is floor((n + t) / 2) + 1."""
     assert survivor_threshold(n_sites, collusion_bound) == tau
     assert 2 * tau > n_sites + collusion_bound >= 2 * (tau - 1)
 
 
 @given(st.integers(3, limits.MAX_SITES), st.integers(1, limits.MAX_SITES))
 def test_two_lists_with_tau_signatures_share_an_honest_site(n_sites: int, bound: int) -> None:
+    """SECAGG-1: the arithmetic of Lemma 1."""
     assert 2 * survivor_threshold(n_sites, bound) - n_sites > bound
 
 
@@ -126,6 +128,7 @@ def test_a_larger_cohort_minimum_allows_fewer_drop_outs() -> None:
 
 @pytest.mark.parametrize(("size", "allowed"), [(3, 0), (4, 0), (5, 0), (6, 1), (7, 2)])
 def test_a_smaller_cohort_may_lose_fewer(size: int, allowed: int) -> None:
+    """SECAGG-1: D(U), so that never fewer than *fewest summed* are left."""
     plan = recoverable(7, 2)
     assert plan.fewest_summed == 5
     assert plan.dropouts_allowed(size) == allowed

@@ -137,6 +137,7 @@ def test_derived_numbers() -> None:
     ],
 )
 def test_a_plan_that_contradicts_itself_is_refused(changes: dict[str, Any], why: str) -> None:
+    """SECAGG-1, among others: 3 <= n, t >= 1, t + 2 <= m_min <= n."""
     with pytest.raises(ConfigError, match=why):
         plan_with(KEYS, **changes)
 

@@ -28,6 +28,7 @@ def analytic_delta(eps: float, mu: float) -> float:
 @pytest.mark.parametrize(("multiplier", "steps"), FULL)
 @pytest.mark.parametrize("hospitals", [1, 2])
 def test_full_batch_is_the_analytic_gaussian(multiplier: float, steps: int, hospitals: int) -> None:
+    """PRIVACY-5: full batches compose to one Gaussian."""
     got = epsilon(
         noise_multiplier=multiplier,
         sampling_rate=1.0,
@@ -42,6 +43,7 @@ def test_full_batch_is_the_analytic_gaussian(multiplier: float, steps: int, hosp
 
 @pytest.mark.parametrize(("multiplier", "rate", "steps"), SUBSAMPLED)
 def test_opacus_prv_agrees(multiplier: float, rate: float, steps: int) -> None:
+    """PRIVACY-5: within 0.02 of another accountant."""
     from opacus.accountants import PRVAccountant
 
     accountant = PRVAccountant()
@@ -90,6 +92,7 @@ def test_sampling_amplifies_and_the_full_batch_does_not() -> None:
 def test_two_hospitals_cost_more_than_one_and_no_more_than_twice_the_clip(
     multiplier: float, rate: float, steps: int
 ) -> None:
+    """PRIVACY-6: h = 2."""
     how = {"sampling_rate": rate, "steps": steps, "delta": DELTA}
     one = epsilon(noise_multiplier=multiplier, **how)
     two = epsilon(noise_multiplier=multiplier, hospitals_per_patient=2, **how)
@@ -98,7 +101,7 @@ def test_two_hospitals_cost_more_than_one_and_no_more_than_twice_the_clip(
 
 
 def test_three_hospitals_are_bounded_from_above() -> None:
-    """The exact mixture is slow to compute; the bound in its place is never below it."""
+    """PRIVACY-6, h > 2: the exact mixture is slow; the bound in its place is never below it."""
     from dp_accounting import dp_event, pld
 
     rate = 0.1
@@ -111,6 +114,7 @@ def test_three_hospitals_are_bounded_from_above() -> None:
 
 
 def test_epsilon_is_rounded_up_to_four_decimals() -> None:
+    """PRIVACY-5: never less than the accountant said."""
     got = cost()
     assert got == round(got, 4)
     from dp_accounting import dp_event, pld
@@ -154,6 +158,7 @@ def test_full_batches_of_different_noise_compose_as_one_gaussian() -> None:
     ("target", "rate", "steps"), [(1.0, 1.0, 12), (2.0, 0.1, 65), (0.5, 1.0, 20), (8.0, 0.02, 60)]
 )
 def test_calibrated_noise_is_enough_and_hardly_more(target: float, rate: float, steps: int) -> None:
+    """PRIVACY-7: the smallest multiple of the step that is enough."""
     multiplier = calibrate_noise(epsilon=target, delta=DELTA, sampling_rate=rate, steps=steps)
     how = {"sampling_rate": rate, "steps": steps, "delta": DELTA}
     assert epsilon(noise_multiplier=multiplier, **how) <= target

@@ -116,6 +116,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_entries_that_contradict_the_ledger_are_refused(name: str) -> None:
+    """PRIVACY-8: no charge without reserve, beyond it, backwards or after settle."""
     entries, code = REFUSED[name]
     assert refusal(entries) is code
 
@@ -127,6 +128,7 @@ def test_an_overdrawn_budget_has_its_own_class() -> None:
 
 
 def test_an_evaluation_costs_no_attempt_and_may_be_retried_by_the_same_sites() -> None:
+    """PRIVACY-8: recorded, free, one roster."""
     entries = [reserve(attempts=1), charge(0)]
     entries += [charge(0, attempt, kind="evaluate") for attempt in range(3)]
     assert replay(entries).accounts[PLAN].charged == 1
@@ -139,6 +141,7 @@ def test_kinds_are_counted_apart() -> None:
 
 
 def test_settling_frees_only_attempts_never_opened() -> None:
+    """PRIVACY-8: what was charged stays charged."""
     before = replay([reserve(attempts=5), charge(0), charge(0, 1)])
     after = step(before, settle())
     assert after.accounts[PLAN].remaining == 0
@@ -168,6 +171,7 @@ def test_epsilon_of_a_plan_uses_its_own_scope() -> None:
 
 
 def test_two_studies_on_the_same_patients_compose() -> None:
+    """PRIVACY-10: all plans on the same patients together."""
     first, second = reserve(attempts=12), reserve(OTHER_PLAN, attempts=12, sampling_rate=0.5)
     state = replay([first])
     alone = state.committed_epsilon(delta=1e-5)
@@ -177,6 +181,7 @@ def test_two_studies_on_the_same_patients_compose() -> None:
 
 
 def test_the_widest_scope_holds_for_all() -> None:
+    """PRIVACY-10: the largest h among them."""
     narrow = replay([reserve(attempts=12)])
     wide = reserve(OTHER_PLAN, attempts=1, hospitals_per_patient=2)
     assert narrow.committed_epsilon(delta=1e-5, also=wide) > 2.0
@@ -230,6 +235,7 @@ def test_replay_is_the_steps_in_order(entries: list[LedgerEntry]) -> None:
 
 
 def test_head_follows_from_every_entry_and_its_place() -> None:
+    """PRIVACY-9: a chain from 32 zero bytes."""
     entries = [reserve(), charge(0), charge(1), settle()]
     heads = [GENESIS]
     for entry in entries:
@@ -242,6 +248,7 @@ def test_head_follows_from_every_entry_and_its_place() -> None:
 
 @pytest.mark.parametrize("salt", ["00" * 16, "5b" * 16])
 def test_salt_changes_the_head(salt: str) -> None:
+    """PRIVACY-9: a head says nothing of other studies."""
     salted = charge(0).model_copy(update={"salt": salt})
     assert append(GENESIS, salted) != append(GENESIS, charge(0))
 

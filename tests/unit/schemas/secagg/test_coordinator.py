@@ -43,6 +43,7 @@ def test_words_wrap_at_32_bits_and_tags_at_the_prime() -> None:
 
 @pytest.mark.parametrize("roster", [("a",), ("a", "b", "c"), ("a", "c"), ("a", "b", "b"), ()])
 def test_any_other_set_of_sites_is_refused(roster: tuple[str, ...]) -> None:
+    """SECAGG-10: exactly the members contribute."""
     with pytest.raises(ProtocolError) as refused:
         add_masked({"a": update(1), "b": update(2)}, roster)
     assert refused.value.code is ErrorCode.ATTEMPT_SITE_LEFT
@@ -95,6 +96,7 @@ def test_hash_covers_words_and_tag() -> None:
 
 
 def test_a_sum_hash_is_that_of_one_frame() -> None:
+    """SECAGG-10: how sites name a sum."""
     words = np.arange(100_003, dtype=np.uint32)
     parts = (b"cohortium/v2/secagg/sum", (7).to_bytes(8, "little"), words.tobytes())
     assert sum_hash(MaskedSum(words, 7)) == hashlib.sha256(frame(parts)).hexdigest()
@@ -172,6 +174,7 @@ def recovery_refused(
 
 
 def test_a_recovered_sum_is_the_survivors_sum(whole: Answered, short: Answered) -> None:
+    """SECAGG-15: self-masks and the masks shared with the lost come off."""
     assert whole.is_right(whole.recover())
     assert short.is_right(short.recover())
 
@@ -183,6 +186,7 @@ def test_a_recovery_leaves_the_uploads_as_they_came(short: Answered) -> None:
 
 
 def test_nobody_lost_any_tau_answers_suffice(whole: Answered) -> None:
+    """SECAGG-15: tau shares give a secret."""
     assert whole.consortium.plan.survivor_threshold == 5
     assert whole.is_right(whole.recover(whole.without("site-1", "site-7")))
     assert whole.is_right(whole.recover(whole.without("site-3", "site-4")))
@@ -318,6 +322,7 @@ def test_an_upload_has_one_hash_however_its_words_pass() -> None:
 
 
 def test_an_upload_hash_covers_words_order_and_tag() -> None:
+    """SECAGG-13: how an upload is named."""
     hashes = {upload_hash(update(*words, tag=tag)) for words in ((1, 2), (2, 1)) for tag in (0, 1)}
     assert len(hashes | {upload_hash(update(1)), upload_hash(update(1, 2, 0))}) == 6
 

@@ -67,6 +67,7 @@ def test_both_sites_find_the_same_root() -> None:
     [("0b" * 32, "site-1", "site-2"), (PLAN, "site-1", "site-3"), (PLAN, "site-12", "site-2")],
 )
 def test_root_is_bound_to_plan_and_sites(plan: str, own: str, peer: str) -> None:
+    """SECAGG-2: another plan or pair has another root."""
     assert pair_root(A, public(B), plan, own, peer) != pair_root(
         A, public(B), PLAN, "site-1", "site-2"
     )
@@ -86,6 +87,7 @@ def test_a_hybrid_root_needs_both_secrets() -> None:
 
 @pytest.mark.parametrize("point", LOW_ORDER)
 def test_points_of_low_order_are_refused(point: str) -> None:
+    """SECAGG-2: a shared secret of zero is no secret."""
     for use in (
         lambda: agree(A, point),
         lambda: pair_root(A, point, PLAN, "site-1", "site-2"),
@@ -119,6 +121,7 @@ def test_share_opens_for_its_receiver() -> None:
     ids=lambda change: next(iter(change)),
 )
 def test_share_is_bound_to_purpose_header_sender_and_receiver(change: dict[str, object]) -> None:
+    """SECAGG-3: a share opens where it was meant to, nowhere else."""
     usual = {"header": b"header", "sender": "site-1", "to": "site-2", "purpose": GROUP_SHARE}
     share = seal_share(ROOT, b"g" * 32, **usual)
     assert share == seal_share(ROOT, b"g" * 32, header=b"header", sender="site-1", to="site-2")
@@ -174,6 +177,7 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
 def test_mask_and_group_secret_are_bound_to_the_whole_attempt(change: dict[str, object]) -> None:
+    """SECAGG-5 and SECAGG-7: every part of A changes both."""
     other = replace(ATTEMPT, **change)
     mine = pair_seed(A, public(B), ROOT, ATTEMPT, "site-1", "site-2")
     theirs = pair_seed(A, public(B), ROOT, other, "site-1", "site-2")
@@ -184,6 +188,7 @@ def test_mask_and_group_secret_are_bound_to_the_whole_attempt(change: dict[str, 
 
 
 def test_mask_needs_the_static_key_as_well() -> None:
+    """SECAGG-5: R is the salt of a pair's mask."""
     mine = pair_seed(A, public(B), ROOT, ATTEMPT, "site-1", "site-2")
     assert pair_seed(A, public(B), b"s" * 32, ATTEMPT, "site-1", "site-2") != mine
 
@@ -196,6 +201,7 @@ def test_round_and_attempt_cannot_be_read_as_one_number() -> None:
 
 @pytest.mark.parametrize("site", ["site-1", "site-2", "site-3"])
 def test_every_contribution_counts(site: str) -> None:
+    """SECAGG-7: no member alone chooses G."""
     parts = {f"site-{i}": bytes([i]) * 32 for i in (1, 2, 3)}
     changed = parts | {site: b"x" * 32}
     assert group_secret(parts, ATTEMPT) != group_secret(changed, ATTEMPT)
@@ -218,12 +224,14 @@ def test_purposes_of_the_group_secret_are_separate() -> None:
 
 
 def test_a_self_mask_is_bound_to_its_secret_and_header() -> None:
+    """SECAGG-12: seed_i."""
     seeds = {self_mask_seed(s * 32, header) for s in (b"s", b"t") for header in (b"1", b"2")}
     assert len(seeds) == 4
     assert {len(seed) for seed in seeds} == {48}
 
 
 def test_a_commitment_fits_one_secret_of_one_site_in_one_attempt() -> None:
+    """SECAGG-12: what the coordinator compares a secret with."""
     usual = (b"s" * 32, PLAN, "site-1", "0d" * 32)
     changed = [
         (b"t" * 32, *usual[1:]),

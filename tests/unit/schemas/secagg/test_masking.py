@@ -58,6 +58,7 @@ def refusal(call: Callable[[], object]) -> ErrorCode:
 @pytest.mark.parametrize("n_sites", [3, 4, 10, 50, 200])
 @pytest.mark.parametrize("kind", ["train", "evaluate"])
 def test_the_sum_is_exact_for_any_number_of_sites(n_sites: int, kind: str) -> None:
+    """SECAGG-6: the masks cancel, whatever the order of names."""
     keys = cohort_of(n_sites, kind=kind)
     vectors = vectors_of(keys, 40)
     total = summed(keys, vectors, blind=kind == "evaluate")
@@ -121,6 +122,7 @@ def test_two_attempts_share_no_mask() -> None:
 
 
 def test_a_second_vector_under_the_same_masks_is_refused() -> None:
+    """SECAGG-6: masks serve one vector."""
     keys = cohort_of(3)["site-000"]
     vector = np.arange(LENGTH)
     mask(keys, vector)
@@ -128,6 +130,7 @@ def test_a_second_vector_under_the_same_masks_is_refused() -> None:
 
 
 def test_a_blind_sum_shows_the_coordinator_nothing() -> None:
+    """SECAGG-9: words under one stream more."""
     keys = cohort_of(4, kind="evaluate")
     vectors = vectors_of(keys, LENGTH, bound=20)
     total = summed(keys, vectors, blind=True)
@@ -148,6 +151,7 @@ def test_the_tag_of_a_blind_sum_depends_on_the_offset() -> None:
 
 @pytest.mark.parametrize(("kind", "blind"), [("train", True), ("evaluate", False)])
 def test_kind_and_blinding_must_agree(kind: str, blind: bool) -> None:
+    """SECAGG-9: evaluations are blind, training is not."""
     keys = cohort_of(3, kind=kind)["site-000"]
     code = refusal(lambda: mask(keys, np.arange(5), blind=blind))
     assert code is ErrorCode.COHORT_KIND_MISMATCH
@@ -186,6 +190,7 @@ FORGERIES: dict[str, Forge] = {
 @pytest.mark.parametrize("name", FORGERIES)
 @pytest.mark.parametrize("kind", ["train", "evaluate"])
 def test_an_altered_sum_is_refused(name: str, kind: str) -> None:
+    """SECAGG-8: believed if and only if the tag fits."""
     keys = cohort_of(4, kind=kind)
     vectors = vectors_of(keys, LENGTH)
     for vector in vectors.values():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import rfc8785
 
 from schemas.canonical import parse
 from schemas.errors import ErrorCode, ProtocolError
-from schemas.limits import MAX_READY_BYTES, MAX_SITES
+from schemas.limits import MAX_HEADER_BYTES, MAX_SITES
 from schemas.secagg.messages import (
     Ready,
     SignedReady,
@@ -25,13 +26,13 @@ def issued() -> list[SignedReady]:
 
 def test_ready_survives_the_wire(issued: list[SignedReady]) -> None:
     raw = issued[0].canonical()
-    assert parse(SignedReady, raw, max_bytes=MAX_READY_BYTES) == issued[0]
+    assert parse(SignedReady, raw, max_bytes=MAX_HEADER_BYTES) == issued[0]
 
 
 def test_a_recoverable_ready_survives_the_wire() -> None:
     signed = Consortium.recoverable(4).issue("site-1")[0]
     assert len(signed.ready.mask_shares) == 4
-    assert parse(SignedReady, signed.canonical(), max_bytes=MAX_READY_BYTES) == signed
+    assert parse(SignedReady, signed.canonical(), max_bytes=MAX_HEADER_BYTES) == signed
 
 
 def test_the_header_is_the_ready_without_its_shares(issued: list[SignedReady]) -> None:
@@ -49,17 +50,34 @@ def test_the_header_is_the_ready_without_its_shares(issued: list[SignedReady]) -
         (b'"version":2', b'"version":1', ErrorCode.VERSION_UNKNOWN),
         (b'"ledger_head":"ef', b'"ledger_head":"EF', ErrorCode.FIELD_INVALID),
         (b'"mask_shares":{}', b'"mask_shares":{"site-1":"00"}', ErrorCode.FIELD_INVALID),
-        (b'"mask_shares":{},', b"", ErrorCode.DOCUMENT_NOT_CANONICAL),
+        (b'"mask_shares":{},', b"", ErrorCode.FIELD_MISSING),
+        (b',"version":2', b"", ErrorCode.FIELD_MISSING),
+        (b'"self_mask_commitment":"' + b"0" * 64 + b'",', b"", ErrorCode.FIELD_MISSING),
         (b'"self_mask_commitment":"00', b'"self_mask_commitment":"', ErrorCode.FIELD_INVALID),
     ],
 )
 def test_bad_fields_are_refused(
     issued: list[SignedReady], old: bytes, new: bytes, code: ErrorCode
 ) -> None:
-    raw = issued[0].canonical().replace(old, new)
+    """SECAGG-3: one defect, one code."""
+    raw = issued[0].canonical()
+    assert raw.count(old) == 1
+    raw = raw.replace(old, new)
     with pytest.raises(ProtocolError) as refused:
-        parse(SignedReady, raw, max_bytes=MAX_READY_BYTES)
+        parse(SignedReady, raw, max_bytes=MAX_HEADER_BYTES)
     assert refused.value.code is code
+
+
+def test_no_field_of_a_ready_may_be_left_out(issued: list[SignedReady]) -> None:
+    """SECAGG-3: every field is written, those without a meaning in this mode included."""
+    signed = issued[0].model_dump(mode="json")
+    assert not any(field.default_factory for field in Ready.model_fields.values())
+    for name in Ready.model_fields:
+        ready = {field: value for field, value in signed["ready"].items() if field != name}
+        raw = rfc8785.dumps({**signed, "ready": ready})
+        with pytest.raises(ProtocolError) as refused:
+            parse(SignedReady, raw, max_bytes=MAX_HEADER_BYTES)
+        assert refused.value.code is ErrorCode.FIELD_MISSING, name
 
 
 @pytest.mark.parametrize("kind", ["group_shares", "mask_shares"])

@@ -30,6 +30,7 @@ def norm_squared(vector: np.ndarray) -> int:
 def test_one_patient_never_exceeds_the_integer_clip(
     values: list[float], clip: float, integer_clip: int
 ) -> None:
+    """PRIVACY-2: the integer norm is at most C_int, for any gradient."""
     got = integer_gradient_sum(np.array([values]), clip, integer_clip)
     assert norm_squared(got) <= integer_clip**2
 
@@ -69,6 +70,7 @@ def test_rounding_outside_the_sphere_is_stepped_back(excess: float) -> None:
 def test_leaving_one_patient_out_changes_the_sum_by_at_most_the_clip(
     rows: list[list[float]], integer_clip: int
 ) -> None:
+    """PRIVACY-2: the sensitivity itself."""
     every = np.array(rows)
     change = integer_gradient_sum(every, 1.0, integer_clip) - integer_gradient_sum(
         every[1:], 1.0, integer_clip
@@ -89,6 +91,7 @@ def test_a_thousand_adversarial_patients() -> None:
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_a_gradient_that_is_not_finite_counts_as_zero(bad: float) -> None:
+    """PRIVACY-2: also where float64 has no number."""
     rows = np.array([[0.5, 0.5], [bad, 0.1]])
     alone = integer_gradient_sum(rows[:1], 1.0, 1000)
     assert np.array_equal(integer_gradient_sum(rows, 1.0, 1000), alone)

@@ -29,6 +29,7 @@ def reference(n_bytes: int) -> bytes:
 
 
 def test_stream_is_counter_mode_over_zeros() -> None:
+    """SECAGG-6: AES-256-CTR, the first counter block zero."""
     assert Keystream(KEY).words64(100).tobytes() == reference(800)
 
 
