@@ -12,6 +12,7 @@ from coordinator.lifecycle import StudyState
 from coordinator.model import FinalModel
 from coordinator.studies import Studies, StudyRecord
 from coordinator.sums import RoundSum
+from schemas.errors import ErrorCode
 from schemas.secagg.messages import SignedReady
 from schemas.signing import SignedDocument
 from schemas.wire import Kind
@@ -93,6 +94,22 @@ class StudyBook:
                     (self._digest, closed.round, json.dumps(closed.survivors)),
                 )
         self._studies.store_sum(self._digest, closed.round, closed.summed, attempt=closed.attempt)
+
+    def drop_sum(self, round_: int) -> None:
+        """Forget the sum of a round that every site refuses; its attempt is void."""
+        code = ErrorCode.SUM_ALTERED.value
+        event = Event("sum.dropped", self._digest, {"round": round_, "code": code})
+        with self._db.write(event) as sql:
+            for table in ("sums", "cohorts", "survivors"):
+                sql.execute(
+                    f"DELETE FROM {table} WHERE digest = ? AND round = ?",
+                    (self._digest, round_),
+                )
+            sql.execute(
+                "UPDATE attempts SET state = 'void', reason_code = ? "
+                "WHERE digest = ? AND kind = 'train' AND round = ? AND state = 'summed'",
+                (code, self._digest, round_),
+            )
 
     def count_sums(self) -> int:
         """Count the closed rounds."""

@@ -11,7 +11,7 @@ and noise follow under the next attempt number, within the plan's retry cap and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -106,10 +106,12 @@ class StudyRun:
         Raises:
             StudyEnded: with the reason the study waits or ended early.
         """
-        while len(self._sums) < self.plan.training.steps:
-            self._check_going_on(self.plan.fewest_summed)
-            self._train_round(len(self._sums))
-        finals = self._close()
+        finals: Mapping[str, SignedDocument] = {}
+        while not finals:  # the last sum may be refused at CLOSE and its round be repeated
+            while len(self._sums) < self.plan.training.steps:
+                self._check_going_on(self.plan.fewest_summed)
+                self._train_round(len(self._sums))
+            finals = self._close()
         self._evaluate(finals)
 
     # -- training ----------------------------------------------------------------------------
@@ -128,6 +130,8 @@ class StudyRun:
         else:
             self._readies = {}
         self.book.close_attempt("train", round_, attempt, uploads.sizes, code)
+        if closed is None:
+            self._take_back(calls)
 
     def _sum_up(
         self,
@@ -145,6 +149,18 @@ class StudyRun:
             return None, code
         summed = uploads.running.total(readies)
         return RoundSum(round_, attempt, summed, tuple(readies.values())), ""
+
+    def _take_back(self, asked: Collection[str]) -> bool:
+        """Take the last sum back if every site refuses it: one of them has sent a wrong part.
+
+        Nobody has applied it, so its round is repeated; what was charged for it stays charged.
+        """
+        altered = ErrorCode.SUM_ALTERED.value
+        if not asked or any(self._asker.reason_of(site) != altered for site in asked):
+            return False
+        self._sums.drop_last()
+        self._readies = {}
+        return True
 
     def _next_attempt(self, kind: Kind, round_: int) -> int:
         """Number the attempt: the one already promised in READY messages, else a fresh one."""
@@ -259,13 +275,18 @@ class StudyRun:
             return
         if kind == "train":
             self._calls.knows(site, round_)
-        if header.next_ready is not None:
+        # A round that was opened before, and taken back, needs READYs of a later attempt.
+        if header.next_ready is not None and (kind, round_ + 1) not in self._attempts:
             self._keep_ready(site, header.next_ready, kind, round_ + 1, 0)
 
     # -- end of training ---------------------------------------------------------------------
 
     def _close(self) -> dict[str, SignedDocument]:
-        """Deliver the last sum; gather every site's signature on the final model."""
+        """Deliver the last sum; gather every site's signature on the final model.
+
+        Returns:
+            Site id → signed final model; none if every site refused the last sum.
+        """
         started = self.monotonic()
         model = rebuild(self.plan, self.book.weights(), self._sums.masked())
         finals = dict(self.book.finals())
@@ -285,6 +306,8 @@ class StudyRun:
                 self.book.store_final(final)
             behind = self._calls.took_a_part(asked, self._asker.reasons)
             self._asker.spare(s for s in asked if s not in finals and s not in behind)
+            if not finals and len(asked) >= self.plan.cohort_minimum and self._take_back(asked):
+                return {}
             started = self.monotonic() if behind else started
             waiting = [s for s in waiting if s not in finals]
             self.book.note_waits(self._asker.why(waiting))

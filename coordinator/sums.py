@@ -131,6 +131,10 @@ class SumStore(Protocol):
         """Keep the sum of the round after the last one."""
         ...
 
+    def drop_sum(self, round_: int) -> None:
+        """Forget the sum of the last round, whose attempt is void after all."""
+        ...
+
 
 class Sums:
     """The sums of a study, in order of rounds.
@@ -154,6 +158,12 @@ class Sums:
         self._store.store_sum(closed)
         self._n += 1
         self.last = closed
+
+    def drop_last(self) -> None:
+        """Take the last sum back: its round is open again."""
+        self._store.drop_sum(self._n - 1)
+        self._n -= 1
+        self.last = next(iter(self._store.load_sums(self._n - 1, self._n)), None)
 
     def between(self, first: int, before: int) -> Iterator[RoundSum]:
         """Give the sums of rounds `first` to `before` - 1, each read when it is asked for."""

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import FailFast, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from schemas.canonical import Document, HexBytes32, HexBytes64, parse
 from schemas.errors import ErrorCode, ProtocolError
@@ -234,7 +234,6 @@ _BY_NAME: dict[str, type[Document]] = {
     "release": ReleaseReply,
     "refusal": Refusal,
 }
-_NAME: TypeAdapter[str] = TypeAdapter(str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,13 +295,20 @@ def decode(
     return Frame(header, tuple(blobs))
 
 
+class _Peek(BaseModel):
+    """The name of a message, before anything else of it is built."""
+
+    model_config = ConfigDict(extra="ignore")
+    message: object = ""
+
+
 def _type_of(header: bytes, allowed: tuple[type[Document], ...]) -> type[Document]:
     """Find the message type by its name before the strict parse."""
     try:
-        peek = TypeAdapter(dict[str, object]).validate_json(header)
+        peek = _Peek.model_validate_json(header)
     except ValidationError:
         raise _malformed() from None
-    cls = _BY_NAME.get(str(peek.get("message")))
+    cls = _BY_NAME.get(str(peek.message))
     if cls is None:
         raise ProtocolError(ErrorCode.MESSAGE_UNKNOWN, "A message of unknown kind arrived.")
     if cls not in allowed:

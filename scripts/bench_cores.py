@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import statistics
@@ -14,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -51,7 +50,7 @@ def two_processes(d: int, streams: int, *, repeats: int = 9) -> dict[str, Any]:
         ours.recv()
         one, two, is_same = _in_turn(memory, ours, d, half, streams, repeats)
     finally:
-        ours.close()
+        worker.kill()
         worker.join()
         memory.close()
         memory.unlink()
@@ -93,17 +92,14 @@ def _in_turn(
     return statistics.median(alone), statistics.median(together), is_same
 
 
-def _work(pipe: Connection, name: str, start: int, stop: int) -> None:
+def _work(pipe: Connection, name: str, start: int, stop: int) -> NoReturn:
     """Be the second process: mask words ``start`` to ``stop`` whenever keys come."""
     memory = SharedMemory(name=name)
     words = np.ndarray(stop, dtype=np.uint32, buffer=memory.buf)
     pipe.send(True)
-    with contextlib.suppress(EOFError):
-        while True:
-            _apply(words[start:], pipe.recv(), start)
-            pipe.send(True)
-    del words
-    memory.close()
+    while True:
+        _apply(words[start:], pipe.recv(), start)
+        pipe.send(True)
 
 
 def _apply(words: NDArray[np.uint32], keys: Sequence[tuple[int, bytes]], start: int) -> None:

@@ -192,9 +192,7 @@ def _encode(header: Document, *blobs: bytes) -> Frame:
     return Frame(header, blobs)
 
 
-def _masked_upload(
-    keys: CohortKeys, vector: Any, *, header: Upload, blind: bool = False
-) -> Frame:
+def _masked_upload(keys: CohortKeys, vector: Any, *, header: Upload, blind: bool = False) -> Frame:
     update = mask(keys, vector, blind=blind)
     tagged = header.model_copy(update={"tag": f"{update.tag:016x}"})
     return Frame(tagged, (words_to_bytes(update.words),))

@@ -6,7 +6,8 @@ import pytest
 
 from coordinator import calls
 from coordinator.rounds import StudyEnded
-from schemas.wire import Close, CohortCall, Open, Result, decode
+from schemas.wire import Close, CohortCall, Open, Result, Upload, decode, encode
+from tests.support.by_hand import REPLIES
 from tests.support.consortium import memory_consortium
 
 REQUESTS = (Open, CohortCall, Close, Result)
@@ -88,6 +89,36 @@ def test_without_parts_the_message_outgrows_its_limit(
     part = run._calls.closing(["site-1"])["site-1"]
     assert len(decode(whole, allowed=REQUESTS).blobs) == 8
     assert len(decode(part, allowed=REQUESTS).blobs) == 2
+
+
+@pytest.mark.parametrize("round_", [0, 1, 2], ids=["first", "middle", "last"])
+def test_one_wrong_answer_costs_attempts_and_not_the_study(tmp_path, round_: int) -> None:
+    """SECAGG-11: the coordinator cannot see a wrong tag; every site refuses the sum."""
+    consortium = memory_consortium(tmp_path, training={"steps": 3, "average_from_step": 1})
+    done = False
+
+    def fault(site, raw, honest):
+        nonlocal done
+        header = decode(raw, allowed=REQUESTS).header
+        body = honest(raw)
+        if isinstance(header, CohortCall) and header.kind == "train" and not done:
+            frame = decode(body, allowed=REPLIES)
+            if site == "site-2" and header.round == round_ and isinstance(frame.header, Upload):
+                done = True
+                wrong = f"{int(frame.header.tag, 16) ^ 1:016x}"
+                return encode(frame.header.model_copy(update={"tag": wrong}), *frame.blobs)
+        return body
+
+    consortium.fault = fault
+    consortium.study_run().run()
+    book = consortium.book
+    assert book.release is not None
+    trained = [entry[1:3] for entry in book.attempts if entry[0] == "train"]
+    assert (round_, 1) in trained, "its round was repeated"
+    assert len(trained) <= 5
+    assert len({consortium.standing(site).model_hash for site in consortium.sites}) == 1
+    for site in consortium.sites:
+        assert consortium.charged(site) == 4, "three rounds and the one that was in vain"
 
 
 def test_a_hospital_restored_from_an_old_copy_does_not_end_the_others_study(tmp_path) -> None:

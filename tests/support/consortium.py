@@ -119,6 +119,9 @@ class MemoryBook:
     def store_sum(self, closed: RoundSum) -> None:
         self.sums.append(closed)
 
+    def drop_sum(self, round_: int) -> None:
+        assert self.sums.pop().round == round_
+
     def count_sums(self) -> int:
         return len(self.sums)
 

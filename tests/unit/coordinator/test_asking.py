@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from coordinator.asking import Answer, Asker, Patience
+from schemas.limits import MAX_ANSWER_HEADER_BYTES
 from schemas.wire import Refusal, ReleaseReply, encode
 
 GOOD = encode(ReleaseReply(site_id="site-1", signature="ef" * 64), b"bytes")
@@ -54,6 +57,29 @@ def test_anything_else_is_that_sites_reason(answer, reason) -> None:
     frames, reasons = ask(World(a=answer, b=Answer(GOOD)), "a", "b")
     assert set(frames) == {"b"}
     assert reasons == {"a": reason}
+
+
+def test_a_refusal_is_no_answer_that_is_enough() -> None:
+    """Else one site that says no would cut short another that is only slow."""
+    refusal, good = Answer(encode(Refusal(code="cohort.ready_stale"))), Answer(GOOD)
+    seen = []
+
+    def exchange(requests, *, timeout_seconds, is_enough):
+        for site, answer in (("a", refusal), ("b", good), ("c", good)):
+            yield site, answer
+            seen.append(is_enough())
+
+    asker = Asker(exchange, lambda: frozenset("abc"), lambda: 0.0, Patience())
+    asker.ask(dict.fromkeys("abc", b"?"), (ReleaseReply,), 5.0, 2)
+    assert seen == [False, False, True]
+
+
+def test_the_header_of_an_answer_is_short() -> None:
+    """A header of nonsense costs some hundred times its size before it is refused."""
+    fill = b"[]," * (MAX_ANSWER_HEADER_BYTES // 3)
+    header = b'{"blobs":[' + fill + b'[]],"message":"release"}'
+    frames, reasons = ask(World(a=Answer(struct.pack(">I", len(header)) + header)), "a")
+    assert (frames, reasons) == ({}, {"a": "message.malformed"})
 
 
 def test_a_message_that_was_not_asked_for_is_out_of_order() -> None:

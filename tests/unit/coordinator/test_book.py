@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from coordinator.book import StudyBook
+from coordinator.db import Event
 from coordinator.overview import Overview
 from coordinator.studies import Studies
 from coordinator.sums import RoundSum
@@ -57,6 +60,43 @@ def test_a_sum_comes_back_with_its_cohort_and_its_survivors(desk: Desk, plan: St
         assert after.tag(evidence=True) == before.tag(evidence=True)
     assert loaded[0].tag(evidence=False).survivors == THREE
     assert loaded[1].tag(evidence=False).survivors == ()
+
+
+def test_a_list_of_survivors_left_by_a_crash_is_not_the_next_attempts(
+    desk: Desk, plan: StudyPlan
+) -> None:
+    """Cohort and survivors are written before the sum; the process may end in between."""
+    closed = close_round(desk, plan, 0, THREE)
+    with desk.database.write(Event("sum.lost", plan.digest(), {})) as sql:
+        sql.execute("DELETE FROM sums WHERE digest = ?", (plan.digest(),))
+    book = book_of(desk, plan)
+    book.open_attempt("train", 0, 1, ALL)
+    book.store_sum(replace(closed, attempt=1, survivors=()))
+    assert next(book.load_sums(0, 1)).survivors == ()
+
+
+def test_a_sum_that_is_taken_back_leaves_a_void_attempt(desk: Desk, plan: StudyPlan) -> None:
+    close_round(desk, plan, 0, THREE)
+    close_round(desk, plan, 1, THREE)
+    book = book_of(desk, plan)
+    book.drop_sum(1)
+    assert book.count_sums() == 1
+    states = [
+        (a.round, a.state, a.reason_code) for a in Studies(desk.database).attempts(plan.digest())
+    ]
+    assert states == [(0, "summed", ""), (1, "void", "sum.altered")]
+    book.open_attempt("train", 1, 1, ALL)
+    assert book.used_attempts()["train", 1] == 2
+
+
+def test_the_first_evaluation_fixes_the_roster(desk: Desk, plan: StudyPlan) -> None:
+    book = book_of(desk, plan)
+    assert book.evaluation_roster() == ()
+    book.open_attempt("train", 0, 0, ALL)
+    assert book.evaluation_roster() == ()
+    book.open_attempt("evaluate", 0, 0, THREE)
+    book.close_attempt("evaluate", 0, 0, {}, "transport.timeout")
+    assert book_of(desk, plan).evaluation_roster() == THREE
 
 
 def test_sums_are_read_one_at_a_time_and_only_those_asked_for(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -77,6 +78,19 @@ def code_of(raw: bytes, allowed=ALL) -> str:
     with pytest.raises(ProtocolError) as refused:
         decode(raw, allowed=allowed)
     return refused.value.code.value
+
+
+def test_nonsense_in_a_list_is_refused_at_the_first_of_it() -> None:
+    """One finding an entry would take some hundred times the header's size in memory."""
+    for name in ("blobs", "readies"):
+        fields = {"attempt": "0", "blobs": "[]", "message": '"cohort"', "readies": "[]"}
+        fields[name] = "[" + "[]," * 50_000 + "[]]"
+        header = "{" + ",".join(f'"{key}":{value}' for key, value in fields.items()) + "}"
+        tracemalloc.start()
+        assert code_of(framed(header.encode())).startswith("document.")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 100 * len(header)  # 67 of them for reading any JSON; else 400
 
 
 def framed(header: bytes, *blobs: bytes) -> bytes:

@@ -449,6 +449,20 @@ def test_memory_does_not_grow_with_the_vector() -> None:
     assert long < short + 100_000 and long < 8 * size * 8
 
 
+def test_a_sum_is_opened_without_a_copy_of_its_words() -> None:
+    """Beside the message that holds them there are the integers, and buffers of a fixed size."""
+    length = 1_000_000
+    keys = cohort_of(3)["site-000"]
+    words = np.frombuffer(memoryview(bytes(4 * length + 3))[3:], dtype="<u4")  # as in a frame
+    opener = SumOpener(keys, length)
+    tracemalloc.start()
+    values = opener.feed(words)
+    highest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert values.nbytes == 8 * length
+    assert highest < 1.1 * values.nbytes  # a copy of the words would make it 1.5
+
+
 # --- recoverable training -------------------------------------------------------------------
 
 
