@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -25,6 +28,16 @@ TOP_KEYS = {
     "studies", "processes", "tls", "identifiers_found_outside_raw",
     "identifier_positive_control_found", "seconds_total", "peak_rss_mib", "versions",
 }  # fmt: skip
+
+
+def own_terminal() -> None:
+    """Make standard input the new process's terminal, and Ctrl-C mean what it means there.
+
+    A shell starts what it puts into the background with interrupts ignored, and tests inherit it.
+    """
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def read_until(terminal: int, pattern: str, seconds: float) -> str:
@@ -53,7 +66,7 @@ def test_the_demo_on_a_terminal(tmp_path: Path) -> None:
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        preexec_fn=lambda: (os.setsid(), __import__("fcntl").ioctl(0, 0x540E, 0)),  # TIOCSCTTY
+        preexec_fn=own_terminal,
     )
     os.close(theirs)
     try:
