@@ -25,7 +25,7 @@ demo: setup
 	$(BIN)/python -m scripts.demo
 
 test: setup
-	$(BIN)/python -m pytest
+	bash scripts/test.sh
 
 check: setup
 	bash scripts/check.sh
