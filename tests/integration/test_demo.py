@@ -83,6 +83,7 @@ def test_the_demo_on_a_terminal(tmp_path: Path) -> None:
     finally:
         if demo.poll() is None:
             demo.kill()
+            demo.wait()
         os.close(ours)
     left = [
         p

@@ -22,7 +22,7 @@ from schemas.wire import CohortCall, Open, ReadyReply, Upload, decode, encode
 from tests.support.consortium import MemoryBook
 from tests.support.secure_sum import Consortium
 
-LENGTH = 250_000
+LENGTH = 1_000_000  # beside it READYs, frames and what else a run makes weigh little
 VECTOR = 4 * LENGTH  # bytes
 ROUNDS = 5
 SITES = 8
@@ -138,6 +138,7 @@ def test_the_sum_is_that_of_all_uploads(book, hospitals) -> None:
 
 def test_memory_depends_neither_on_hospitals_nor_on_rounds(book, hospitals) -> None:
     """The last sum, the body that carries it, the sum that grows, and the upload that arrives."""
+    gc.collect()
     tracemalloc.start()
     run(book, hospitals)
     peak = tracemalloc.get_traced_memory()[1] / VECTOR
