@@ -156,7 +156,9 @@ class StudyRun:
         Nobody has applied it, so its round is repeated; what was charged for it stays charged.
         """
         altered = ErrorCode.SUM_ALTERED.value
-        if not asked or any(self._asker.reason_of(site) != altered for site in asked):
+        if self._sums.last is None or not asked:
+            return False
+        if any(self._asker.reason_of(site) != altered for site in asked):
             return False
         self._sums.drop_last()
         self._readies = {}

@@ -6,7 +6,8 @@ import pytest
 
 from coordinator import calls
 from coordinator.rounds import StudyEnded
-from schemas.wire import Close, CohortCall, Open, Result, Upload, decode, encode
+from schemas.errors import ErrorCode
+from schemas.wire import Close, CohortCall, Open, Refusal, Result, Upload, decode, encode
 from tests.support.by_hand import REPLIES
 from tests.support.consortium import memory_consortium
 
@@ -119,6 +120,26 @@ def test_one_wrong_answer_costs_attempts_and_not_the_study(tmp_path, round_: int
     assert len({consortium.standing(site).model_hash for site in consortium.sites}) == 1
     for site in consortium.sites:
         assert consortium.charged(site) == 4, "three rounds and the one that was in vain"
+
+
+def test_a_sum_that_never_was_is_not_taken_back(tmp_path) -> None:
+    """Every site says of the first round that its sum was altered; there is none before it."""
+    consortium = memory_consortium(
+        tmp_path, training={"steps": 3, "average_from_step": 1, "retry_cap": 1}
+    )
+
+    def fault(_site, raw, honest):
+        if isinstance(decode(raw, allowed=REQUESTS).header, CohortCall):
+            return encode(Refusal(code=ErrorCode.SUM_ALTERED.value))
+        return honest(raw)
+
+    consortium.fault = fault
+    run = consortium.study_run()
+    with pytest.raises(StudyEnded) as ended:
+        run.run()
+    assert ended.value.code is ErrorCode.STUDY_RETRIES_SPENT
+    assert len(run._sums) == 0
+    assert {entry[1] for entry in consortium.book.attempts} == {0}
 
 
 def test_a_hospital_restored_from_an_old_copy_does_not_end_the_others_study(tmp_path) -> None:
