@@ -43,7 +43,7 @@ def consortium() -> Consortium:
 def observe(present: bool, *, noise: Noise = noised_update, clip: float = CLIP) -> np.ndarray:
     """What coordinator and colluding site see of each experiment, in units of the clip."""
     here = consortium()
-    entropy = FixedEntropy(f"canary/{present}/{clip}/{noise}")
+    entropy = FixedEntropy(f"canary/{present}/{clip}/{noise.__name__}")
     keys = here.keys(attempt=1 if present else 0)
     vectors, known = {}, np.zeros(REPETITIONS, dtype=np.int64)
     for site in keys:
