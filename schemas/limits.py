@@ -44,6 +44,24 @@ MAX_PARAMETERS: Final = 100_000_000
 MAX_STEPS: Final = 10_000
 """Optimiser steps of a plan: each is an exchange between all sites."""
 
+MAX_HIDDEN_LAYERS: Final = 4
+"""Hidden layers of an mlp: tabular medical data reward no more."""
+
+MAX_HIDDEN_WIDTH: Final = 4_096
+"""Units of one hidden layer: four such layers stay below `MAX_PARAMETERS`."""
+
+MAX_TIME_INTERVALS: Final = 100
+"""Intervals of follow-up of a Cox model: each is a parameter, and needs events inside it."""
+
+MAX_LOCAL_STEPS: Final = 1_000
+"""Private steps a hospital takes between two sums: each costs budget."""
+
+MAX_FEATURE_BINS: Final = 100
+"""Bins of one feature: each is a model input."""
+
+QUANTILE_CELLS: Final = 64
+"""Cells of the noised histogram from which bin edges are read: each holds its own noise."""
+
 MAX_IMAGE_SIDE: Final = 1_024
 """Pixels on one side of a model input: bounds memory of per-patient gradients."""
 

@@ -12,18 +12,19 @@ from schemas.governance.approval import (
     open_approval,
     open_stop,
 )
+from schemas.governance.model import Architecture, ModelTerms
+from schemas.governance.preparation import PreparationTerms
+from schemas.governance.privacy import PrivacyTerms
 from schemas.governance.study import (
-    Architecture,
     EvaluationTerms,
-    ModelTerms,
     Output,
     PlanSite,
-    PrivacyTerms,
     StudyPlan,
-    TrainingTerms,
+    SumTerms,
     open_plan,
 )
 from schemas.governance.terms import Column, DataTerms, Feature
+from schemas.governance.training import TrainingTerms
 
 __all__ = [
     "Approval",
@@ -36,10 +37,12 @@ __all__ = [
     "ModelTerms",
     "Output",
     "PlanSite",
+    "PreparationTerms",
     "PrivacyTerms",
     "Stop",
     "StopResult",
     "StudyPlan",
+    "SumTerms",
     "TrainingTerms",
     "check_approvals",
     "check_stops",

@@ -7,7 +7,7 @@ here, fixed before approval; a changed plan is a new digest and needs new approv
 from __future__ import annotations
 
 import math
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -16,7 +16,16 @@ from schemas import limits
 from schemas.canonical import Document, HexBytes32
 from schemas.errors import ErrorCode, TrustError
 from schemas.governance.aggregation import AggregationTerms, survivor_threshold
+from schemas.governance.model import Architecture, ModelTerms
+from schemas.governance.preparation import (
+    Group,
+    PreparationTerms,
+    preparation_groups,
+    preparation_norm,
+)
+from schemas.governance.privacy import PrivacyTerms
 from schemas.governance.terms import Column, DataTerms, Feature
+from schemas.governance.training import TrainingTerms
 from schemas.identity import Ed25519Key, IdentityCard, KemKey, X25519Key
 from schemas.ids import Name, SiteId, StudyId, Text, Timestamp, parse_time
 from schemas.signing import Context, SignedDocument, open_signed
@@ -31,15 +40,14 @@ __all__ = [
     "ModelTerms",
     "Output",
     "PlanSite",
+    "PreparationTerms",
     "PrivacyTerms",
     "StudyPlan",
+    "SumTerms",
     "TrainingTerms",
     "open_plan",
 ]
 
-Positive = Annotated[float, Field(ge=limits.MIN_CONSTANT, le=1e9)]
-NonNegative = Annotated[float, Field(ge=0, le=1e9)]
-Share = Annotated[float, Field(gt=0, le=1)]
 Output = Literal[
     "masked-update",
     "masked-evaluation",
@@ -69,100 +77,25 @@ class PlanSite(Document):
         return pinned == held and self.kem_key in (None, card.kem_key)
 
 
-class Architecture(StrEnum):
-    """The closed list of models a plan may name."""
+@dataclass(frozen=True, slots=True)
+class SumTerms:
+    """What one secure sum of a round is made of.
 
-    LOGISTIC = "logistic"  # one linear layer on tabular features
-    SMALL_CNN = "small-cnn"  # a small convolutional network on grey images
-    SCATTERING_LOGISTIC = "scattering-logistic"  # a linear layer on fixed wavelet features
-
-
-class ModelTerms(Document):
-    """The model, its inputs and where its parameters start."""
-
-    architecture: Architecture
-    features: Annotated[tuple[Feature, ...], Field(max_length=limits.MAX_COLUMNS)] = ()
-    image_rows: Annotated[int, Field(ge=0, le=limits.MAX_IMAGE_SIDE)] = 0  # pixels, 0: no image
-    image_columns: Annotated[int, Field(ge=0, le=limits.MAX_IMAGE_SIDE)] = 0
-    initialisation_seed: HexBytes32
-    initial_weights_sha256: HexBytes32  # of the safetensors file
-    parameters: Annotated[int, Field(ge=1, le=limits.MAX_PARAMETERS)]
-
-    @property
-    def input_width(self) -> int:
-        """Model inputs that come from table features; one-hot counts each level."""
-        return sum(feature.width for feature in self.features)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> ModelTerms:
-        _distinct([feature.column for feature in self.features], "the model's features")
-        if (self.image_rows == 0) != (self.image_columns == 0):
-            raise ValueError("image_rows and image_columns are both zero or both positive")
-        if self.image_rows == 0 and not self.features:
-            raise ValueError("the model has neither features nor an image as input")
-        imaging = self.architecture is not Architecture.LOGISTIC
-        if imaging and self.image_rows == 0:
-            raise ValueError(f"{self.architecture} needs image_rows and image_columns")
-        return self
-
-
-class TrainingTerms(Document):
-    """The optimiser and every constant it uses."""
-
-    algorithm: Literal["dp-fedsgd"] = "dp-fedsgd"
-    steps: Annotated[int, Field(ge=1, le=limits.MAX_STEPS)]
-    retry_cap: Annotated[int, Field(ge=0, le=limits.MAX_STEPS)]  # attempts beyond ``steps``
-    sampling: Literal["full", "poisson"]
-    sampling_rate: Share  # per patient and step
-    clip: Positive  # L2 norm of one patient's gradient
-    integer_clip: Annotated[int, Field(ge=limits.MIN_INTEGER_CLIP, lt=limits.WORD_BOUND)]
-    learning_rate: Positive
-    momentum: Annotated[float, Field(ge=0, lt=1)]
-    divisor: Positive  # patients; the constant N*q, never the realised batch
-    maximum_patients: Annotated[int, Field(ge=1, le=limits.MAX_PATIENTS)]  # all sites together
-    average_from_step: Annotated[int, Field(ge=0, le=limits.MAX_STEPS)]  # == steps: no averaging
-    max_images_per_patient: Annotated[int, Field(ge=1, le=1_000)]
-    weight_decay: NonNegative
-
-    @property
-    def attempts(self) -> int:
-        """Attempts the plan may open in training: every one is paid for."""
-        return self.steps + self.retry_cap
-
-    @model_validator(mode="after")
-    def _consistent(self) -> TrainingTerms:
-        if (self.sampling == "full") != (self.sampling_rate == 1.0):
-            raise ValueError("sampling is full exactly when sampling_rate is 1")
-        if self.average_from_step > self.steps:
-            raise ValueError("average_from_step lies after the last step")
-        if self.divisor > self.maximum_patients * self.sampling_rate * (1 + 1e-9):
-            raise ValueError("divisor exceeds maximum_patients times sampling_rate")
-        return self
-
-
-class PrivacyTerms(Document):
-    """What is promised to a patient, and by which noise.
-
-    ``epsilon`` covers ``steps + retry_cap`` attempts; test-set metrics are outside it.
+    Attributes:
+        mechanism: the name under which the ledger charges it.
+        words: length d of the vector.
+        clip: largest L2 norm of what one patient adds (dp-fedavg: one hospital).
+        integer_clip: the same in grid units.
+        noise_multiplier: sigma, in units of one patient's clip.
+        is_local: whether every hospital's own contribution carries the whole noise.
     """
 
-    unit: Literal["patient"] = "patient"
-    adjacency: Literal["add-remove"] = "add-remove"
-    epsilon: Annotated[float, Field(gt=0, le=limits.MAX_EPSILON)]
-    delta: Annotated[float, Field(gt=0, le=limits.MAX_DELTA)]
-    noise_multiplier: Annotated[float, Field(gt=0, le=10_000)]  # sigma, in units of the clip norm
-    accountant: Literal["pld"] = "pld"
-    hospitals_per_patient: Annotated[int, Field(ge=1, le=limits.MAX_SITES)] = 1
-    epsilon_two_hospitals: Annotated[float, Field(gt=0, le=1_000)]  # for a patient of two sites
-    smallest_site_patients: Annotated[int, Field(ge=1, le=limits.MAX_PATIENTS)]
-
-    @model_validator(mode="after")
-    def _consistent(self) -> PrivacyTerms:
-        if self.delta > 1 / (10 * self.smallest_site_patients):
-            raise ValueError("delta exceeds one tenth of one patient of the smallest site")
-        if self.epsilon_two_hospitals < self.epsilon:
-            raise ValueError("epsilon_two_hospitals is below epsilon")
-        return self
+    mechanism: Literal["preparation", "training"]
+    words: int
+    clip: float
+    integer_clip: int
+    noise_multiplier: float
+    is_local: bool
 
 
 class EvaluationTerms(Document):
@@ -191,6 +124,7 @@ class StudyPlan(Document):
     aggregation: AggregationTerms = AggregationTerms()
     data: DataTerms
     model: ModelTerms
+    preparation: PreparationTerms | None = None  # a noised sum before training
     training: TrainingTerms
     privacy: PrivacyTerms
     evaluation: EvaluationTerms
@@ -214,6 +148,54 @@ class StudyPlan(Document):
     def site_ids(self) -> tuple[str, ...]:
         """Names of the hospitals, sorted."""
         return tuple(sorted(site.site_id for site in self.sites))
+
+    @property
+    def preparation_rounds(self) -> int:
+        """Rounds before the first optimiser step: one, if there is a preparation."""
+        return 0 if self.preparation is None else 1
+
+    @property
+    def rounds(self) -> int:
+        """Secure sums of the study, evaluation apart: the preparation and every step."""
+        return self.preparation_rounds + self.training.steps
+
+    @property
+    def attempts(self) -> int:
+        """Attempts the plan may open, evaluation apart: every one is paid for."""
+        prepared = 0 if self.preparation is None else self.preparation.attempts
+        return prepared + self.training.attempts
+
+    @property
+    def preparation_groups(self) -> tuple[Group, ...]:
+        """What the preparation sums; empty without one."""
+        return preparation_groups(self.model.features, self.training)
+
+    def sum_terms(self, round_: int) -> SumTerms:
+        """Give the terms of the sum of one round, counted from 0; the evaluation is none."""
+        training = self.training
+        if self.preparation is not None and round_ == 0:
+            groups = self.preparation_groups
+            return SumTerms(
+                mechanism="preparation",
+                words=sum(group.words for group in groups),
+                clip=preparation_norm(groups),
+                integer_clip=self.preparation.integer_clip,
+                noise_multiplier=self.preparation.noise_multiplier,
+                is_local=False,
+            )
+        return SumTerms(
+            mechanism="training",
+            words=self.model.parameters,
+            clip=training.update_clip if training.is_local else training.clip,
+            integer_clip=training.integer_clip,
+            noise_multiplier=self.privacy.noise_multiplier,
+            is_local=training.is_local,
+        )
+
+    @property
+    def longest_vector(self) -> int:
+        """Words of the longest sum of training and preparation."""
+        return max(self.sum_terms(round_).words for round_ in (0, self.preparation_rounds))
 
     @property
     def is_recoverable(self) -> bool:
@@ -252,12 +234,19 @@ class StudyPlan(Document):
         """Give how many of a cohort must contribute for its sum to be shown."""
         return cohort_size - (self.dropouts_allowed(cohort_size) if kind == "train" else 0)
 
-    def noise_sharers(self, cohort_size: int) -> int:
+    def noise_sharers(self, cohort_size: int, terms: SumTerms | None = None) -> int:
         """Give the honest survivors on whose noise alone a training sum can count.
 
         Each hospital's share has the variance sigma^2 C^2 divided by this number, so that what
         is left without colluders and lost hospitals still adds up to sigma^2 C^2 (PRIVACY-3).
+        Where every contribution carries the whole noise itself, there is nothing to share: 1.
+
+        Args:
+            cohort_size: hospitals of the cohort.
+            terms: of which sum; the sums of training by default.
         """
+        if (self.sum_terms(self.preparation_rounds) if terms is None else terms).is_local:
+            return 1
         return cohort_size - self.collusion_bound - self.dropouts_allowed(cohort_size)
 
     @model_validator(mode="after")
@@ -329,34 +318,56 @@ class StudyPlan(Document):
         return self
 
     @model_validator(mode="after")
+    def _time(self) -> StudyPlan:
+        needs = self.model.architecture is Architecture.COX
+        if needs != (self.data.time_column is not None):
+            raise ValueError("a cox model, and only that, has a time_column in its data contract")
+        if any(feature.column == self.data.time_column for feature in self.model.features):
+            raise ValueError("the time_column may not be a feature")
+        return self
+
+    @model_validator(mode="after")
+    def _preparation(self) -> StudyPlan:
+        if (self.preparation is not None) != bool(self.preparation_groups):
+            raise ValueError(
+                "a preparation is there exactly if a feature or the class weights need one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _integer_arithmetic(self) -> StudyPlan:
-        clip = self.training.integer_clip
-        loss = math.sqrt(self.model.parameters) / clip
-        if loss > limits.MAX_TRUNCATION_LOSS:
+        for terms in {self.sum_terms(round_) for round_ in (0, self.preparation_rounds)}:
+            self._check_grid(terms)
+        return self
+
+    def _check_grid(self, terms: SumTerms) -> None:
+        if math.sqrt(terms.words) / terms.integer_clip > limits.MAX_TRUNCATION_LOSS:
             raise ValueError("integer_clip is too small: truncation would lose more than 1 %")
-        if self.headroom() <= 0:
+        if self.headroom(terms) <= 0:
             raise ValueError(
                 "a 32-bit sum could wrap: maximum_patients and noise times integer_clip "
                 "reach 2**31; lower integer_clip"
             )
-        noise = self.privacy.noise_multiplier * clip
-        sharers = [self.noise_sharers(size) for size in self._cohort_sizes()]
+        noise = terms.noise_multiplier * terms.integer_clip
+        sharers = [self.noise_sharers(size, terms) for size in self._cohort_sizes()]
         if noise / math.sqrt(max(sharers)) < limits.MIN_NOISE_SHARE:
             raise ValueError("a site's noise share is below 8 grid units; raise integer_clip")
         if noise / math.sqrt(min(sharers)) > limits.MAX_NOISE_SHARE:
             raise ValueError("a site's noise share is beyond the sampler; lower integer_clip")
-        return self
 
-    def headroom(self) -> float:
+    def headroom(self, terms: SumTerms) -> float:
         """Give the grid units left under 2**31 when every patient and the noise are largest.
 
         The noise of ``u`` sites, each of variance sigma^2 C^2/s, where s are the sharers it can
         count on, has in sum the variance sigma^2 C^2 u/s; the largest over all cohorts counts.
+        A change of the model that a hospital clips (dp-fedavg) holds its noise already.
         """
-        largest = max(size / self.noise_sharers(size) for size in self._cohort_sizes())
-        noise = self.privacy.noise_multiplier * math.sqrt(largest)
+        if terms.is_local:
+            return limits.WORD_BOUND - len(self.sites) * terms.integer_clip
+        largest = max(size / self.noise_sharers(size, terms) for size in self._cohort_sizes())
+        noise = terms.noise_multiplier * math.sqrt(largest)
         units = self.training.maximum_patients + limits.NOISE_HEADROOM_SIGMAS * noise
-        return limits.WORD_BOUND - units * self.training.integer_clip
+        return limits.WORD_BOUND - units * terms.integer_clip
 
     def _cohort_sizes(self) -> range:
         """Sizes a training cohort may have."""

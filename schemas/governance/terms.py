@@ -50,6 +50,7 @@ class DataTerms(Document):
     label_positive: Annotated[tuple[Code, ...], Field(min_length=1, max_length=limits.MAX_CODES)]
     split_column: ColumnName  # values "train" and "test"
     minimum_class_count_in_test: Annotated[int, Field(ge=1, le=100_000)]  # patients, all sites
+    time_column: ColumnName | None = None  # cox: follow-up until the event or the last contact
     image_rows: Annotated[int, Field(ge=0, le=limits.MAX_IMAGE_SIDE)] = 0  # pixels; dicom only
     image_columns: Annotated[int, Field(ge=0, le=limits.MAX_IMAGE_SIDE)] = 0
 
@@ -69,6 +70,8 @@ class DataTerms(Document):
             raise ValueError("label, patient and split must be three different columns")
         if not self.label_column.required:
             raise ValueError("the label must be a required column")
+        if self.time_column is not None:
+            self._check_time(self.time_column)
         if len(set(self.label_positive)) != len(self.label_positive):
             raise ValueError("a positive label value occurs twice")
         if self.label_column.kind == "number":
@@ -84,33 +87,91 @@ class DataTerms(Document):
             raise ValueError("a table has no images")
         return self
 
+    def _check_time(self, name: str) -> None:
+        column = next((column for column in self.columns if column.name == name), None)
+        if column is None or name in (self.label, self.patient_column, self.split_column):
+            raise ValueError("time_column is a column of the data contract of its own")
+        if column.kind not in ("integer", "number") or not column.required:
+            raise ValueError("time_column is a required number")
+        if column.minimum is None or column.minimum < 0:
+            raise ValueError("time_column has a minimum of at least 0")
+
 
 class Feature(Document):
-    """How one column becomes model inputs; ranges come from the plan, never from data."""
+    """How one column becomes model inputs; ranges come from the plan, never from the rows.
+
+    | encoding | gives | constants |
+    | --- | --- | --- |
+    | scale | the range cut and mapped to −1 … 1 | minimum, maximum |
+    | standardise | (v − mean)/sd, v cut to the range | minimum, maximum; mean, sd: preparation |
+    | bins | one input a bin | edges |
+    | quantile-bins | one input a bin | minimum, maximum, bins; edges: preparation |
+    | one-hot | one input a level | levels |
+    | identity | the number itself | none |
+    """
 
     column: ColumnName
-    encoding: Literal["scale", "one-hot", "identity"]
+    encoding: Literal["scale", "standardise", "bins", "quantile-bins", "one-hot", "identity"]
     minimum: Bound = 0.0  # scale: becomes -1
     maximum: Bound = 0.0  # scale: becomes 1; values beyond are cut
     levels: Annotated[tuple[Code, ...], Field(max_length=limits.MAX_CODES)] = ()
+    edges: Annotated[tuple[Bound, ...], Field(max_length=limits.MAX_FEATURE_BINS - 1)] = ()
+    bins: Annotated[int, Field(ge=0, le=limits.MAX_FEATURE_BINS)] = 0
+    # of a missing value: refuse the data, take missing_value, or take the preparation's mean
+    missing: Literal["refuse", "value", "mean"] = "refuse"
+    missing_value: Bound = 0.0  # in the column's own unit; one-hot and bins: all inputs zero
 
     @property
     def width(self) -> int:
         """Number of model inputs."""
-        return len(self.levels) if self.encoding == "one-hot" else 1
+        match self.encoding:
+            case "one-hot":
+                return len(self.levels)
+            case "bins":
+                return len(self.edges) + 1
+            case "quantile-bins":
+                return self.bins
+        return 1
+
+    @property
+    def has_range(self) -> bool:
+        """Whether minimum and maximum bound the values."""
+        needed = self.encoding in ("scale", "standardise", "quantile-bins")
+        return needed or self.missing == "mean"
 
     @model_validator(mode="after")
     def _consistent(self) -> Feature:
-        if self.encoding == "scale" and not self.minimum < self.maximum:
-            raise ValueError(f"feature {self.column}: scale needs minimum below maximum")
-        if self.encoding == "one-hot" and (self.minimum, self.maximum) != (0.0, 0.0):
-            raise ValueError(f"feature {self.column}: one-hot has no range")
+        name = f"feature {self.column}"
+        if self.has_range and not self.minimum < self.maximum:
+            raise ValueError(f"{name}: {self.encoding} needs minimum below maximum")
+        if self.encoding in ("one-hot", "bins") and (self.minimum, self.maximum) != (0.0, 0.0):
+            raise ValueError(f"{name}: {self.encoding} has no range")
         if self.minimum > self.maximum:
-            raise ValueError(f"feature {self.column}: minimum is above maximum")
+            raise ValueError(f"{name}: minimum is above maximum")
         if (self.encoding == "one-hot") != bool(self.levels):
-            raise ValueError(f"feature {self.column}: levels belong to one-hot, and only there")
+            raise ValueError(f"{name}: levels belong to one-hot, and only there")
         if len(set(self.levels)) != len(self.levels):
-            raise ValueError(f"feature {self.column}: a level occurs twice")
+            raise ValueError(f"{name}: a level occurs twice")
+        return self
+
+    @model_validator(mode="after")
+    def _bins(self) -> Feature:
+        name = f"feature {self.column}"
+        if (self.encoding == "bins") != bool(self.edges):
+            raise ValueError(f"{name}: edges belong to bins, and only there")
+        if list(self.edges) != sorted(set(self.edges)):
+            raise ValueError(f"{name}: edges ascend")
+        if (self.encoding == "quantile-bins") != (self.bins > 1):
+            raise ValueError(f"{name}: bins, at least 2, belong to quantile-bins, and only there")
+        return self
+
+    @model_validator(mode="after")
+    def _missing(self) -> Feature:
+        name = f"feature {self.column}"
+        if self.missing == "mean" and self.encoding not in ("scale", "standardise", "identity"):
+            raise ValueError(f"{name}: only a number has a mean")
+        if self.missing != "value" and self.missing_value != 0.0:
+            raise ValueError(f"{name}: missing_value belongs to missing = value")
         return self
 
     def check_column(self, column: Column) -> None:
@@ -125,8 +186,11 @@ class Feature(Document):
             and not set(self.levels) <= set(column.codes)
         ):
             raise ValueError(f"feature {self.column}: a level is not a code of the column")
-        if self.encoding == "scale" and column.kind not in ("integer", "number"):
-            raise ValueError(f"feature {self.column}: only a number can be scaled")
+        numeric = self.has_range or self.encoding == "bins"
+        if numeric and column.kind not in ("integer", "number"):
+            raise ValueError(f"feature {self.column}: only a number can be scaled or binned")
+        if self.missing != "refuse" and column.required:
+            raise ValueError(f"feature {self.column}: a required column misses no value")
 
 
 def _is_integer(text: str) -> bool:

@@ -8,6 +8,7 @@ from schemas.models.layouts import parameter_count as parameter_count
 from schemas.models.layouts import split_tensors as split_tensors
 from schemas.models.optimiser import OptimiserState as OptimiserState
 from schemas.models.optimiser import apply_step as apply_step
+from schemas.models.optimiser import apply_sum as apply_sum
 from schemas.models.optimiser import final_parameters as final_parameters
 from schemas.models.optimiser import initial_state as initial_state
 from schemas.models.optimiser import state_hash as state_hash

@@ -6,7 +6,8 @@ numbered in `schemas/spec/PRIVACY.md`.
 
 from __future__ import annotations
 
-from schemas.privacy.accounting import Mechanism, calibrate_noise, epsilon, total_epsilon
+from schemas.privacy.accounting import calibrate_noise, epsilon, total_epsilon
+from schemas.privacy.events import Mechanism, MechanismEvent, plan_events
 from schemas.privacy.ledger import (
     GENESIS,
     Charge,
@@ -30,6 +31,7 @@ __all__ = [
     "LedgerHead",
     "LedgerState",
     "Mechanism",
+    "MechanismEvent",
     "PlanAccount",
     "Reserve",
     "Settle",
@@ -38,6 +40,7 @@ __all__ = [
     "epsilon",
     "head_of",
     "parse_entry",
+    "plan_events",
     "replay",
     "step",
     "total_epsilon",

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from schemas.errors import ConfigError, ErrorCode
+from schemas.privacy.events import Mechanism
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
@@ -30,21 +30,6 @@ _MOST_NOISE: Final = 10_000.0  # multiplier: the largest a plan may name
 _BEYOND: Final = 200.0  # epsilon that protects nobody: called infinite, not computed for minutes
 _ORDERS: Final = (2, 3, 4, 6, 8, 16, 32, 64)  # for that question only; whole orders are quick
 _LEAST_NOISE: Final = 0.2  # below it a single release exceeds any epsilon a plan may name
-
-
-@dataclass(frozen=True, slots=True)
-class Mechanism:
-    """``count`` releases of a noisy sum of clipped patients.
-
-    Attributes:
-        noise_multiplier: standard deviation of the noise in units of the clip.
-        sampling_rate: 1 for the full batch, else the rate of the Poisson coins.
-        count: releases; an attempt that was opened counts, whatever became of it.
-    """
-
-    noise_multiplier: float
-    sampling_rate: float
-    count: int
 
 
 def epsilon(

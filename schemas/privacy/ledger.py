@@ -22,7 +22,8 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 from schemas.canonical import Document
 from schemas.errors import BudgetExceeded, CohortiumError, ErrorCode, ProtocolError
 from schemas.ids import HexBytes32, SiteId, StudyId, Timestamp
-from schemas.privacy.accounting import Mechanism, total_epsilon
+from schemas.privacy.accounting import total_epsilon
+from schemas.privacy.events import Mechanism
 from schemas.secagg.keys import frame
 from schemas.secagg.messages import Kind, Step
 
