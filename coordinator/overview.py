@@ -6,11 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from coordinator.db import Database, Received
 from coordinator.enrolment import Enrolment, Site
 from coordinator.lifecycle import FINAL_STATES, StudyState
+from coordinator.privacy_view import PrivacyView, View, privacy_view
 from coordinator.records import Attempt
 from coordinator.studies import Studies, StudyRecord
 from schemas.errors import ErrorCode
@@ -18,11 +17,6 @@ from schemas.evaluation import Release
 from schemas.governance.study import StudyPlan
 from schemas.identity import fingerprint_words
 
-OUTSIDE_EPSILON: Final = (
-    "the test-set metrics: computed once, without noise, on held-out patients",
-    "the choice of the plan's settings, as far as it was made on these patients (see tuning)",
-    "what a hospital itself sees, and what a colluding hospital knows of its own noise",
-)
 _STATE_WORDS: Final[Mapping[StudyState, str]] = {
     StudyState.PROPOSED: "Waiting for the hospitals' answers",
     StudyState.APPROVED: "Approved; about to begin",
@@ -42,12 +36,6 @@ _OWN_REASONS: Final = {
 }
 
 SiteStatus = Literal["approved", "awaited", "waiting", "stopped", "taking-part", "signed"]
-
-
-class View(BaseModel):
-    """Base of everything shown; frozen."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Sent(View):
@@ -72,10 +60,11 @@ class SiteView(View):
 
 
 class RoundView(View):
-    """One attempt at a round."""
+    """One attempt at a round; ``step`` counts optimiser steps from 0, below 0: the preparation."""
 
     kind: str
     round: int
+    step: int
     attempt: int
     state: str
     sites: int
@@ -83,28 +72,6 @@ class RoundView(View):
     seconds: float | None
     reason_code: str
     reason: str
-
-
-class PrivacyView(View):
-    """Privacy spent, never without its scope."""
-
-    epsilon: float
-    delta: float
-    unit: str
-    adjacency: str
-    accountant: str
-    noise_multiplier: float
-    sampling: str
-    sampling_rate: float
-    collusion_bound: int
-    steps: int
-    retry_cap: int
-    attempts_covered: int
-    attempts_opened: int
-    hospitals_per_patient: int
-    epsilon_two_hospitals: float
-    outside_epsilon: tuple[str, ...]
-    tuning_declaration: str
 
 
 class AggregationView(View):
@@ -250,15 +217,18 @@ class Overview:
             architecture=plan.model.architecture.value,
             parameters=plan.model.parameters,
             steps=plan.training.steps,
-            steps_done=sum(item.state == "summed" for item in training),
+            steps_done=sum(
+                item.state == "summed" and item.round >= plan.preparation_rounds
+                for item in training
+            ),
             cohort_minimum=plan.cohort_minimum,
             aggregation=_aggregation(plan),
             attempts_opened=len(training),
             attempts_void=sum(item.state == "void" for item in training),
             round_seconds_median=round(median(seconds), 3) if seconds else None,
             sites=sites,
-            rounds=tuple(_round(item) for item in attempts),
-            privacy=_privacy(plan, len(training)),
+            rounds=tuple(_round(item, plan) for item in attempts),
+            privacy=privacy_view(plan, len(training)),
             model_hash=next((known for known, _ in finals.values()), ""),
             result=self._result(record),
         )
@@ -333,10 +303,11 @@ def reason_text(code: str) -> str:
         return f"Reason given: {code}"
 
 
-def _round(item: Attempt) -> RoundView:
+def _round(item: Attempt, plan: StudyPlan) -> RoundView:
     return RoundView(
         kind=item.kind,
         round=item.round,
+        step=item.round - plan.preparation_rounds,
         attempt=item.attempt,
         state=item.state,
         sites=len(item.roster),
@@ -354,27 +325,4 @@ def _aggregation(plan: StudyPlan) -> AggregationView:
         survivor_threshold=plan.survivor_threshold if plan.is_recoverable else None,
         fewest_summed=plan.fewest_summed,
         pair_root=plan.aggregation.pair_root,
-    )
-
-
-def _privacy(plan: StudyPlan, opened: int) -> PrivacyView:
-    terms, training = plan.privacy, plan.training
-    return PrivacyView(
-        epsilon=terms.epsilon,
-        delta=terms.delta,
-        unit=terms.unit,
-        adjacency=terms.adjacency,
-        accountant=terms.accountant,
-        noise_multiplier=terms.noise_multiplier,
-        sampling=training.sampling,
-        sampling_rate=training.sampling_rate,
-        collusion_bound=plan.collusion_bound,
-        steps=training.steps,
-        retry_cap=training.retry_cap,
-        attempts_covered=training.attempts,
-        attempts_opened=opened,
-        hospitals_per_patient=terms.hospitals_per_patient,
-        epsilon_two_hospitals=terms.epsilon_two_hospitals,
-        outside_epsilon=OUTSIDE_EPSILON,
-        tuning_declaration=plan.tuning_declaration,
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from schemas.errors import ErrorCode
+from schemas.privacy.statement import privacy_statement, rounded_up
 from site_node.egress.preview import NEVER_LEAVES, what_leaves
 from site_node.governance.checks import PlanState
+from site_node.ledger_view import ledger_scope
 from site_node.screen import Screen, amount
 
 if TYPE_CHECKING:
@@ -52,7 +54,9 @@ def show_plan(screen: Screen, site: SiteContext, review: Review) -> None:
         ]
     )
     _show_leaving(screen, plan)
-    _show_privacy(screen, plan, review.budget, is_reserved=review.state is PlanState.APPROVED)
+    scope = ledger_scope(site.ledger.state(), site.ledger.caps)
+    _show_privacy(screen, plan)
+    _show_budget(screen, review.budget, scope, is_reserved=review.state is PlanState.APPROVED)
     _show_hospitals(screen, site, review)
     _show_problems(screen, review)
     screen.title("Hash of this plan (a changed plan has another one)")
@@ -93,9 +97,16 @@ def _model_words(plan: StudyPlan) -> str:
         if training.sampling == "full"
         else f"each training patient with chance {training.sampling_rate:g} in each step"
     )
+    if training.is_local:
+        how += f", {training.local_steps} of this hospital's own between two sums (dp-fedavg)"
+    before = "" if plan.preparation is None else "one noised sum that prepares the inputs, then "
+    origin = plan.model.initial_weights_origin
+    start = (
+        "" if origin is None else f"; starts from the vendor's own weights, trained on: {origin}"
+    )
     return (
         f"{plan.model.architecture.value}, {plan.model.parameters:,} parameters, "
-        f"{training.steps} steps, {how}"
+        f"{before}{training.steps} steps, {how}{start}"
     )
 
 
@@ -126,10 +137,18 @@ def _show_leaving(screen: Screen, plan: StudyPlan) -> None:
         [(x.kind, f"{x.at_most:,}", f"{x.bytes_each:,}", f"{x.bytes_total:,}") for x in leaving],
     )
     total = sum(line.bytes_total for line in leaving)
+    prepared = ""
+    if plan.preparation is not None:
+        words = plan.sum_terms(0).words
+        prepared = (
+            f" The preparation before them is 4 bytes for each of {words:,} sums, with at most "
+            f"{plan.preparation.retry_cap} retries."
+        )
     screen.line(
         f"  In all at most {amount(total)}. An update is 4 bytes for each of "
         f"{plan.model.parameters:,} parameters and a signed header; there are {training.steps} "
-        f"steps and at most {training.retry_cap} retries. The gate refuses anything larger, and "
+        f"steps and at most {training.retry_cap} retries.{prepared} The gate refuses anything "
+        "larger, and "
         "every update or evaluation beyond the number above; the same statement, result or "
         "refusal may be asked for again. "
         "Besides this only signed approvals and stops, and the connection's own polls and "
@@ -154,63 +173,55 @@ def _show_leaving(screen: Screen, plan: StudyPlan) -> None:
     )
 
 
-def privacy_words(plan: StudyPlan) -> str:
-    """Say epsilon with its whole scope in one sentence; it is never printed without."""
-    privacy, training = plan.privacy, plan.training
-    return (
-        f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g}, unit {privacy.unit} "
-        f"(adjacency {privacy.adjacency}), for a patient of {_hospitals(privacy)}, against the "
-        f"coordinator together with up to t = {plan.collusion_bound} hospital(s), over all "
-        f"{training.attempts} attempts ({training.steps} steps and {training.retry_cap} retries), "
-        f"accountant {privacy.accountant}"
-    )
-
-
-def _hospitals(privacy: Any) -> str:
-    count = privacy.hospitals_per_patient
-    return "one hospital" if count == 1 else f"up to {count} hospitals"
-
-
-def _show_privacy(screen: Screen, plan: StudyPlan, budget: Budget, *, is_reserved: bool) -> None:
-    privacy = plan.privacy
+def _show_privacy(screen: Screen, plan: StudyPlan) -> None:
+    statement = privacy_statement(plan)
+    first, against, patient, covers, accountant, *rest = statement.lines()
     screen.title("What it costs the patients' privacy")
-    before = budget.committed
     screen.facts(
         [
-            ("Cost", privacy_words(plan)),
-            ("In two hospitals", f"epsilon {privacy.epsilon_two_hospitals:g} for such a patient"),
-            ("Outside epsilon", "metrics on the test patients, and tuning: "
-                                + plan.tuning_declaration),
+            ("Cost", first),
+            ("Holds", against),
+            ("", patient),
+            ("Covers", covers),
+            ("Computed by", accountant),
+            *(("", line) for line in rest[:-1]),
+            ("Means", rest[-1]),
+            ("Tuning", plan.tuning_declaration),
             ("A colluding site", "can read the summed test counts of all hospitals together"),
-            ("Budget here", f"{'with' if is_reserved else 'before'} this plan epsilon "
-                            f"{before:.4f} of {budget.limit:g}"
-                            + ("" if is_reserved else f", after it {budget.after:.4f}")
-                            + f" (all studies, delta {budget.delta:g}); spent so far "
-                              f"{budget.spent:.4f}"),
+        ]
+    )
+    screen.put(privacy=statement.values())
+
+
+def _show_budget(screen: Screen, budget: Budget, scope: str, *, is_reserved: bool) -> None:
+    when, after, deltas = "with", "", f"{budget.delta_sum:g}"
+    if not is_reserved:
+        when, after, deltas = (
+            "before",
+            f", after it {rounded_up(budget.after)}",
+            f"{budget.delta_after:g}",
+        )
+    screen.facts(
+        [
+            ("Budget here", f"{when} this plan epsilon {rounded_up(budget.committed)} of "
+                            f"{budget.limit:g}{after} (by the filter over all studies); "
+                            f"spent so far {rounded_up(budget.spent)}"),
+            ("Deltas here", f"of all plans, this one included: {deltas} of {budget.delta_limit:g}"),
+            ("Scope of that", scope),
         ]
     )  # fmt: skip
     screen.put(
-        privacy={
-            "epsilon": privacy.epsilon,
-            "delta": privacy.delta,
-            "unit": privacy.unit,
-            "adjacency": privacy.adjacency,
-            "t": plan.collusion_bound,
-            "hospitals_per_patient": privacy.hospitals_per_patient,
-            "epsilon_two_hospitals": privacy.epsilon_two_hospitals,
-            "attempts": plan.training.attempts,
-            "steps": plan.training.steps,
-            "retry_cap": plan.training.retry_cap,
-            "accountant": privacy.accountant,
-            "outside_epsilon": ["test-set metrics", "tuning"],
-        },
         budget={
             "spent": budget.spent,
-            "before": before,
+            "before": budget.committed,
             "after": budget.after,
             "limit": budget.limit,
             "delta": budget.delta,
-        },
+            "delta_sum": budget.delta_sum,
+            "delta_after": budget.delta_after,
+            "delta_limit": budget.delta_limit,
+            "scope": scope,
+        }
     )
 
 
@@ -257,12 +268,17 @@ def lost_words(plan: StudyPlan) -> str:
         )
     everyone = len(plan.sites)
     lost = plan.dropouts_allowed(everyone)
-    more = (everyone - plan.collusion_bound) / plan.noise_sharers(everyone)
+    noise = "Each hospital's change carries the whole noise, whoever is lost."
+    if not plan.training.is_local:
+        more = (everyone - plan.collusion_bound) / plan.noise_sharers(everyone)
+        noise = (
+            "To make up for those that may be lost, each hospital adds "
+            f"{more:.3g} times the noise variance."
+        )
     return (
         f"Up to {lost} of the {everyone} hospitals may be lost during an attempt. Its sum "
         f"is then shown without them: of at least {plan.fewest_summed} hospitals, and only after "
-        f"{plan.survivor_threshold} of them signed the same list of who is in it. To make up for "
-        f"those that may be lost, each hospital adds {more:.3g} times the noise variance. Where "
+        f"{plan.survivor_threshold} of them signed the same list of who is in it. {noise} Where "
         "more are lost, the attempt stays charged and another one follows, "
         f"{plan.training.retry_cap} times at most. The evaluation survives no loss."
     )

@@ -59,7 +59,8 @@ class Screen:
         if self.is_rich:
             self._rich().print(_escaped(text), style=_STYLES.get(style, style))
             return
-        self._print(textwrap.fill(text, _WIDTH, subsequent_indent="  ") if text else "")
+        wrapped = textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        self._print(wrapped)
 
     def exact(self, text: str) -> None:
         """Print a line that must not be wrapped: a hash, a command."""
@@ -83,7 +84,8 @@ class Screen:
         width = max((len(name) for name, _ in pairs), default=0) + 2
         for name, value in pairs:
             head = f"  {name:<{width}}"
-            wrapped = textwrap.wrap(value, max(40, _WIDTH - len(head)), break_long_words=False)
+            width = max(40, _WIDTH - len(head))
+            wrapped = textwrap.wrap(value, width, break_long_words=False, break_on_hyphens=False)
             self._print(("\n" + " " * len(head)).join([head + "".join(wrapped[:1]), *wrapped[1:]]))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -17,7 +17,9 @@ _ROOTS: Final = {"x25519": "X25519", "x25519-ml-kem-768": "X25519 with ML-KEM-76
 def aggregation_values(plan: StudyPlan) -> dict[str, Any]:
     """Return mode, threshold and price as one JSON object, for a cohort of every hospital."""
     everyone = len(plan.sites)
-    sharers, atomic = plan.noise_sharers(everyone), everyone - plan.collusion_bound
+    sharers = plan.noise_sharers(everyone)
+    # dp-fedavg: every hospital's own contribution carries the whole noise, whoever is lost.
+    atomic = 1 if plan.training.is_local else everyone - plan.collusion_bound
     return {
         "mode": plan.aggregation.mode,
         "pair_root": plan.aggregation.pair_root,
@@ -41,11 +43,23 @@ def aggregation_lines(plan: StudyPlan) -> list[str]:
         f"hospitals times the chance p of losing one in an attempt is at most {ATOMIC_UNTIL:g},",
         f"here p up to {100 * values['atomic_until_loss_chance']:.3g} % for {everyone} hospitals",
     ]
+    if plan.training.is_local:
+        share = f"every hospital's change carries the whole noise, no part is shared; {root}"
+        price = [share]
+    else:
+        share = f"a hospital's noise share has variance sigma^2 C^2 / {sharers}; {root}"
+        price = [
+            f"price in noise: a share's variance is sigma^2 C^2 / {sharers}, in atomic mode "
+            f"/ {values['noise_sharers_atomic']}: {values['noise_share_variance_ratio']:.3g} "
+            "times,",
+            f"that is {values['noise_ratio']:.3g} times the noise in a sum of all hospitals; and "
+            "two more exchanges an attempt",
+        ]
     if not plan.is_recoverable:
         return [
             "atomic: a hospital lost in an attempt voids it; it stays charged "
             f"({plan.training.retry_cap} retries)",
-            f"a hospital's noise share has variance sigma^2 C^2 / {sharers}; {root}",
+            share,
             f"the better mode while {chance[0]}",
             chance[1],
         ]
@@ -54,11 +68,8 @@ def aggregation_lines(plan: StudyPlan) -> list[str]:
         f"an attempt, never fewer than {values['fewest_summed']} in a sum",
         f"tau = {values['survivor_threshold']} hospitals sign one list of survivors before its sum "
         "is unmasked",
-        f"price in noise: a share's variance is sigma^2 C^2 / {sharers}, in atomic mode "
-        f"/ {values['noise_sharers_atomic']}: {values['noise_share_variance_ratio']:.3g} times,",
-        f"that is {values['noise_ratio']:.3g} times the noise in a sum of all hospitals; and two "
-        "more exchanges an attempt",
+        *price,
         f"atomic mode is better while {chance[0]}",
         chance[1],
-        root,
+        *([] if plan.training.is_local else [root]),
     ]

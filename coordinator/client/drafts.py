@@ -12,9 +12,11 @@ A draft is a TOML file of the plan's own fields. These are left out of it and fi
 | recipients | the vendor alone, unless the draft names others |
 | app_bundle_sha256 | the coordinator |
 | deid_profile_sha256 | the shipped keep-list for the kind of source, unless the draft fixes it |
-| model.initialisation_seed | fresh bytes, unless the draft fixes them |
-| model.parameters, model.initial_weights_sha256 | the architecture and that seed |
-| privacy.noise_multiplier | the smallest that keeps epsilon over steps + retry_cap attempts |
+| model.initialisation_seed | fresh bytes, unless the draft fixes them, or it starts from a file |
+| model.parameters, model.initial_weights_sha256 | the architecture and that seed or file |
+| preparation.noise_multiplier | the smallest that keeps preparation.epsilon over 1 + retry_cap |
+| privacy.noise_multiplier | the smallest that keeps epsilon of the preparation and of training \
+over steps + retry_cap attempts together |
 | privacy.epsilon_two_hospitals | the same noise, for a patient known to two hospitals |
 """
 
@@ -29,6 +31,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from coordinator.client.noise import with_noise
+from coordinator.client.weights import fit_weights
 from schemas.canonical import build, sha256_hex
 from schemas.entropy import Entropy
 from schemas.errors import ConfigError, ErrorCode
@@ -42,6 +46,7 @@ _FILLED_IN: Final[Mapping[str, frozenset[str]]] = {
         {"version", "created", "expires", "vendor", "vendor_key", "sites", "app_bundle_sha256"}
     ),
     "model": frozenset({"parameters", "initial_weights_sha256"}),
+    "preparation": frozenset({"noise_multiplier"}),
     "privacy": frozenset({"noise_multiplier", "epsilon_two_hospitals"}),
 }
 _UNMASKING: Final = ("survivor-confirmation", "unmasking")
@@ -109,6 +114,8 @@ def read_draft(path: Path) -> dict[str, Any]:
             ErrorCode.CONFIG_INVALID, "The draft is not TOML.", hint=str(error)
         ) from None
     for table, names in _FILLED_IN.items():
+        if table == "preparation" and table not in draft:  # most drafts have none
+            continue
         held = draft if not table else _table(draft, table)
         for name in sorted(names & set(held)):
             raise ConfigError(
@@ -143,7 +150,12 @@ def read_cards(folder: Path) -> list[IdentityCard]:
 
 
 def resolve(
-    draft: Mapping[str, Any], parties: Parties, *, now: datetime, entropy: Entropy
+    draft: Mapping[str, Any],
+    parties: Parties,
+    *,
+    now: datetime,
+    entropy: Entropy,
+    weights: bytes | None = None,
 ) -> tuple[StudyPlan, bytes]:
     """Fill in what a draft leaves open.
 
@@ -152,12 +164,14 @@ def resolve(
         parties: vendor, hospitals and app bundle.
         now: the plan's date of creation.
         entropy: source of the initialisation seed where the draft fixes none.
+        weights: the vendor's own weights (safetensors), exactly with initialisation = "file".
 
     Returns:
-        The plan, and the initial weights (safetensors) whose digest it names.
+        The plan, and the initial weights (canonical safetensors) whose digest it names.
 
     Raises:
-        ConfigError: a field is unknown, missing, refused, or the plan contradicts itself.
+        ConfigError: a field is unknown, missing, refused, the plan contradicts itself, or the
+            vendor's own weights do not fit the model.
     """
     values: dict[str, Any] = dict(draft)
     days = values.pop("valid_days", _DEFAULT_DAYS)
@@ -166,7 +180,7 @@ def resolve(
     values.setdefault("recipients", [parties.vendor])
     values |= _outputs(values)
     values.setdefault("deid_profile_sha256", _profile_digest(_table(values, "data")))
-    model, weights = _model(_table(values, "model"), entropy)
+    model, initial = _model(_table(values, "model"), weights, entropy)
     training = build(TrainingTerms, _table(values, "training"))
     values |= {
         "version": 1,
@@ -180,68 +194,32 @@ def resolve(
         ],
         "app_bundle_sha256": parties.app_bundle_sha256,
         "model": model,
-        "privacy": _privacy(_table(values, "privacy"), training),
     }
-    return build(StudyPlan, values), weights
+    prepared = _table(values, "preparation") if "preparation" in values else None
+    values |= with_noise(_table(values, "privacy"), prepared, training)
+    return build(StudyPlan, values), initial
 
 
-def weights_of(plan: StudyPlan) -> bytes:
-    """Return the initial weights a plan's seed determines.
-
-    Raises:
-        ConfigError: they are not the ones the plan names.
-    """
-    weights = to_safetensors(plan.model, initial_parameters(plan.model))
-    if sha256_hex(weights) != plan.model.initial_weights_sha256:
+def _model(
+    table: Mapping[str, Any], file: bytes | None, entropy: Entropy
+) -> tuple[dict[str, Any], bytes]:
+    is_file = table.get("initialisation") == "file"
+    if is_file != (file is not None):
         raise ConfigError(
-            ErrorCode.WEIGHTS_MISMATCH,
-            "The plan names other initial weights than its seed gives.",
-            hint="Make the plan again with this version: cohortium study plan",
+            ErrorCode.CONFIG_USAGE,
+            'Own weights need initialisation = "file" in [model] and --weights FILE, both.',
+            hint="Without either, the model starts from a seed.",
         )
-    return weights
-
-
-def _model(table: Mapping[str, Any], entropy: Entropy) -> tuple[dict[str, Any], bytes]:
-    values = {"initialisation_seed": entropy(32).hex(), **table}
+    values = dict(table) if is_file else {"initialisation_seed": entropy(32).hex(), **table}
     blank = {**values, "parameters": 1, "initial_weights_sha256": "0" * 64}
     shape = build(ModelTerms, blank)
-    weights = to_safetensors(shape, initial_parameters(shape))
+    if file is None:
+        weights = to_safetensors(shape, initial_parameters(shape))
+    else:
+        weights = fit_weights(shape, file)
     values["parameters"] = parameter_count(shape)
     values["initial_weights_sha256"] = sha256_hex(weights)
     return values, weights
-
-
-def _privacy(table: Mapping[str, Any], training: TrainingTerms) -> dict[str, Any]:
-    # The accountant is heavy; only this command needs it.
-    from schemas.privacy.accounting import calibrate_noise, epsilon
-
-    values = dict(table)
-    asked, delta = values.get("epsilon"), values.get("delta")
-    if not isinstance(asked, int | float) or not isinstance(delta, float):
-        raise ConfigError(
-            ErrorCode.CONFIG_INVALID, "The draft's [privacy] needs epsilon and delta."
-        )
-    if values.get("hospitals_per_patient", 1) != 1:
-        raise ConfigError(
-            ErrorCode.PLAN_INVALID,
-            "Noise is calibrated for patients of one hospital.",
-            hint="Leave hospitals_per_patient at 1; the plan also states epsilon for two.",
-        )
-    noise = calibrate_noise(
-        epsilon=float(asked),
-        delta=delta,
-        sampling_rate=training.sampling_rate,
-        steps=training.attempts,
-    )
-    values["noise_multiplier"] = noise
-    values["epsilon_two_hospitals"] = epsilon(
-        noise_multiplier=noise,
-        sampling_rate=training.sampling_rate,
-        steps=training.attempts,
-        delta=delta,
-        hospitals_per_patient=2,
-    )
-    return values
 
 
 def _profile_digest(data: Mapping[str, Any]) -> str:

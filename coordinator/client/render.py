@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,62 +12,49 @@ from coordinator.client.aggregation import aggregation_lines
 from schemas.evaluation import Release
 from schemas.governance.study import StudyPlan
 from schemas.identity import IdentityCard, fingerprint, fingerprint_words
+from schemas.privacy.costs import Cost, cost_lines
+from schemas.privacy.statement import privacy_statement
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-OUTSIDE: Final = (
-    "the test-set metrics, which are computed once, without noise, on held-out patients",
-    "the tuning the plan declares",
-)
+_WIDTH: Final = 96
 AUROC_METHOD: Final = "DeLong on binned scores, 95 %"
 RATE_METHOD: Final = "Wilson, 95 %, at the plan's threshold"
 CALIBRATION_METHOD: Final = "mean prediction less observed share, normal, 95 %"
 BRIER_METHOD: Final = "mean squared error, normal, 95 %"
 
 
-def epsilon_lines(plan: StudyPlan) -> list[str]:
-    """Write epsilon with everything it depends on; it is never printed alone."""
-    terms, training = plan.privacy, plan.training
-    sampling = (
-        "full batch" if training.sampling == "full" else f"Poisson, rate {training.sampling_rate:g}"
-    )
-    return [
-        f"epsilon {terms.epsilon:g} at delta {terms.delta:g}, per {terms.unit}, "
-        f"{terms.adjacency} neighbours, accountant {terms.accountant.upper()}",
-        f"covers {training.attempts} attempts ({training.steps} steps and "
-        f"{training.retry_cap} retries), {sampling}, noise multiplier {terms.noise_multiplier:g}",
-        f"against the coordinator with up to {plan.collusion_bound} colluding hospital(s); "
-        f"a patient known to {terms.hospitals_per_patient} hospital "
-        f"(for two hospitals: epsilon {terms.epsilon_two_hospitals:g})",
-        *(f"outside epsilon: {what}" for what in OUTSIDE),
-    ]
-
-
-def plan_lines(plan: StudyPlan, cards: Sequence[IdentityCard] = ()) -> list[str]:
+def plan_lines(
+    plan: StudyPlan, cards: Sequence[IdentityCard] = (), costs: Sequence[Cost] = ()
+) -> list[str]:
     """Write the preview of a plan: who, what leaves, what it costs, its digest."""
     prints = {card.site_id: fingerprint(card) for card in cards}
+    training = plan.training
     lines = [
         f"{plan.study_id}: {plan.title}",
         f"  vendor      {plan.vendor}; results go to {', '.join(plan.recipients)}",
         f"  model       {plan.model.architecture.value}, {plan.model.parameters} parameters",
-        f"  training    {plan.training.steps} steps, clip {plan.training.clip:g}, "
-        f"learning rate {plan.training.learning_rate:g}",
+        f"  training    {training.algorithm}, {training.steps} steps, clip {training.clip:g}, "
+        f"learning rate {training.learning_rate:g}",
         f"  cohort      at least {plan.cohort_minimum} of {len(plan.sites)} hospitals",
     ]
+    if plan.preparation is not None:
+        lines.insert(3, f"  prepares    {_prepares(plan)}")
     for site in plan.sites:
         words = fingerprint_words(prints[site.site_id]) if site.site_id in prints else ""
         lines.append(f"    {site.site_id:<14} {site.name}  {words}".rstrip())
-    vector = 4 * plan.model.parameters
+    vector = 4 * plan.longest_vector
     first, *rest = aggregation_lines(plan)
     lines += [
         f"  adding up   {first}",
         *("              " + line for line in rest),
         f"  leaves      {', '.join(plan.outputs)}",
-        f"              each update {vector} bytes of masked words and a signed header; no loss,",
+        f"              each update at most {vector} bytes of masked words and a signed header; "
+        "no loss,",
         "              no counts. Every hospital sees all kinds and bytes in its own `plan show`.",
-        "  privacy     " + epsilon_lines(plan)[0],
-        *("              " + line for line in epsilon_lines(plan)[1:]),
+        *_labelled("privacy", wrapped(privacy_statement(plan).lines()), width=11),
+        *_labelled("costs", cost_lines(costs) if costs else (), width=11),
         f"  tuning      {plan.tuning_declaration}",
         f"  valid       {plan.created} to {plan.expires}",
         f"  digest      {plan.digest()}",
@@ -74,11 +62,18 @@ def plan_lines(plan: StudyPlan, cards: Sequence[IdentityCard] = ()) -> list[str]
     return lines
 
 
+def _prepares(plan: StudyPlan) -> str:
+    """Name what one noised sum before training is for."""
+    groups = plan.preparation_groups
+    words = sum(group.words for group in groups)
+    uses = ", ".join(f"{group.use} {group.column}".rstrip() for group in groups)
+    return f"one noised sum of {words} numbers before training, for: {uses}"
+
+
 def result_values(
     plan: StudyPlan, release: Release, signed_by: Sequence[str], released_at: str
 ) -> dict[str, Any]:
     """Return the result as one JSON object, with method and scope beside every number."""
-    terms, training = plan.privacy, plan.training
     names = {site.site_id: site.name for site in plan.sites}
     return {
         "study_id": plan.study_id,
@@ -119,21 +114,7 @@ def result_values(
         "negatives_at_least": release.negatives_at_least,
         "roc": [[p.false_positive_rate, p.true_positive_rate] for p in release.roc],
         "roc_minimum_patients": release.roc_minimum_patients,
-        "privacy": {
-            "epsilon": terms.epsilon,
-            "delta": terms.delta,
-            "unit": terms.unit,
-            "adjacency": terms.adjacency,
-            "accountant": terms.accountant,
-            "t": plan.collusion_bound,
-            "steps": training.steps,
-            "retry_cap": training.retry_cap,
-            "noise_multiplier": terms.noise_multiplier,
-            "hospitals_per_patient": terms.hospitals_per_patient,
-            "epsilon_two_hospitals": terms.epsilon_two_hospitals,
-            "outside_epsilon": list(OUTSIDE),
-            "tuning_declaration": plan.tuning_declaration,
-        },
+        "privacy": privacy_statement(plan).values(),
     }
 
 
@@ -159,7 +140,7 @@ def result_lines(plan: StudyPlan, values: Mapping[str, Any]) -> list[str]:
         *lines,
         f"  patients     held out: at least {values['positives_at_least']} with and "
         f"{values['negatives_at_least']} without the finding, {values['sites']} hospitals",
-        *_labelled("privacy", epsilon_lines(plan)),
+        *_labelled("privacy", wrapped(privacy_statement(plan).lines())),
         f"  model        {values['model_hash']}",
         f"  plan         {values['plan_digest']}",
         f"  co-signed by {signers}; every signature was checked here",
@@ -182,13 +163,7 @@ def result_csv(values: Mapping[str, Any]) -> str:
     for name in ("positives_at_least", "negatives_at_least"):
         writer.writerow([study, name, values[name], "", "", "held-out patients; outside epsilon"])
     privacy = values["privacy"]
-    scope = (
-        f"delta={privacy['delta']:g}; per {privacy['unit']}; {privacy['adjacency']}; "
-        f"{privacy['accountant']}; t={privacy['t']}; steps={privacy['steps']}; "
-        f"retries={privacy['retry_cap']}; hospitals per patient="
-        f"{privacy['hospitals_per_patient']}; test metrics and tuning outside"
-    )
-    writer.writerow([study, "epsilon", privacy["epsilon"], "", "", scope])
+    writer.writerow([study, "epsilon", privacy["epsilon"], "", "", privacy["sentence"]])
     writer.writerow([study, "model_hash", values["model_hash"], "", "", "signed by every site"])
     for false_positive, true_positive in values["roc"]:
         note = (
@@ -235,13 +210,7 @@ def progress_table(study: Mapping[str, Any]) -> RenderableType:
             f"{site['sent_bytes']} B",
             site["reason"],
         )
-    privacy = study["privacy"]
-    scope = Text(
-        f"epsilon {privacy['epsilon']:g} (delta {privacy['delta']:g}, per {privacy['unit']}, "
-        f"{privacy['adjacency']}, t={privacy['collusion_bound']}) for all "
-        f"{privacy['attempts_covered']} attempts; test metrics outside",
-        style="dim",
-    )
+    scope = Text(study["privacy"]["sentence"], style="dim")
     bar = ProgressBar(total=study["steps"], completed=study["steps_done"], width=60)
     return Group(head, state, bar, table, scope)
 
@@ -251,5 +220,16 @@ def _with_interval(item: Mapping[str, Any], form: str = ".3f") -> str:
     return f"{item['value']:{form}} [{low:{form}}, {high:{form}}]"
 
 
-def _labelled(label: str, lines: Sequence[str]) -> list[str]:
-    return [f"  {label if place == 0 else '':<12} {line}" for place, line in enumerate(lines)]
+def wrapped(lines: Sequence[str]) -> list[str]:
+    """Break long lines, going on indented."""
+    return [
+        piece
+        for line in lines
+        for piece in textwrap.wrap(
+            line, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+    ]
+
+
+def _labelled(label: str, lines: Sequence[str], width: int = 12) -> list[str]:
+    return [f"  {label if place == 0 else '':<{width}} {line}" for place, line in enumerate(lines)]

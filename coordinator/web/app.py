@@ -15,6 +15,7 @@ from coordinator.db import Database
 from coordinator.overview import Overview
 from coordinator.web import charts
 from schemas.errors import CohortiumError
+from schemas.privacy.statement import rounded_up
 
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
@@ -53,7 +54,11 @@ def make_page(database: Database, coordinator_name: str) -> ASGIApp:
         loader=PackageLoader("coordinator.web"), autoescape=True, undefined=StrictUndefined
     )
     templates.filters.update(
-        bytes=readable_bytes, moment=readable_moment, number=readable_number, kind=_kind
+        bytes=readable_bytes,
+        moment=readable_moment,
+        number=readable_number,
+        epsilon=rounded_up,
+        kind=_kind,
     )
     templates.globals.update(
         roc_chart=charts.roc_chart,

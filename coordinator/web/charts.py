@@ -87,17 +87,17 @@ def interval_chart(low: float, value: float, high: float, *, start: float = 0.5)
 
 def rounds_chart(rounds: Sequence[RoundView], steps: int) -> Markup:
     """Draw one column per step of training; void attempts stand above their step."""
-    training = [item for item in rounds if item.kind == "train"]
+    training = [item for item in rounds if item.kind == "train" and item.step >= 0]
     columns = max(steps, 1)
     gap = 3.0 if columns <= 60 else 1.0
     width = 720.0
     column = (width + gap) / columns - gap
     voids: dict[int, int] = {}
-    done = {item.round for item in training if item.state == "summed"}
-    running = {item.round for item in training if item.state == "open"}
+    done = {item.step for item in training if item.state == "summed"}
+    running = {item.step for item in training if item.state == "open"}
     for item in training:
         if item.state == "void":
-            voids[item.round] = voids.get(item.round, 0) + 1
+            voids[item.step] = voids.get(item.step, 0) + 1
     void_total = sum(voids.values())
     label = f"{len(done)} of {steps} steps done, {void_total} void attempts"
     parts = [

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schemas.errors import BudgetExceeded, ErrorCode, PolicyDenied, TrustError
 from schemas.ids import parse_time
+from schemas.privacy.statement import privacy_statement
 from schemas.signing import public_hex
 from site_node.clock import Clock
 from site_node.config import SiteConfig
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from site_node.keys import SiteKeys
 
 EpsilonOf = Callable[["StudyPlan"], float]
+PatientsOf = Callable[["StudyPlan"], int | None]
+"""Training patients of this hospital for a plan; None while it has none ingested."""
 Check = Callable[["StudyPlan"], None]
 _CLOCK_TOLERANCE_SECONDS = 3600
 
@@ -71,15 +76,53 @@ def check_state(state: PlanState) -> None:
 
 def recomputed_epsilon(plan: StudyPlan) -> float:
     """Compute the plan's epsilon here, from its noise, over every attempt it may open."""
-    from schemas.privacy.accounting import epsilon
+    from schemas.privacy.accounting import plan_epsilon
 
-    return epsilon(
-        noise_multiplier=plan.privacy.noise_multiplier,
-        sampling_rate=plan.training.sampling_rate,
-        steps=plan.training.attempts,
-        delta=plan.privacy.delta,
-        hospitals_per_patient=plan.privacy.hospitals_per_patient,
-    )
+    return plan_epsilon(plan)
+
+
+def patients_unknown(_plan: StudyPlan) -> int | None:
+    """Know nothing: no extract was taken in."""
+    return None
+
+
+def patients_ingested(reports: Path) -> PatientsOf:
+    """Count this hospital's training patients from the report of the study's last ingest.
+
+    Args:
+        reports: folder of the ingest reports.
+    """
+
+    def count(plan: StudyPlan) -> int | None:
+        try:
+            report = json.loads((reports / f"{plan.study_id}.json").read_bytes())
+            return int(report["train"]["patients"])
+        except FileNotFoundError:
+            return None
+
+    return count
+
+
+def check_own_delta(plan: StudyPlan, patients: int) -> None:
+    """Refuse a plan whose delta is more than a tenth of one patient here (PRIVACY-14).
+
+    The plan itself keeps delta below a tenth of one patient of the smallest hospital; a larger
+    hospital counts its own. Known only here, so it is checked only here, before anything runs.
+
+    Args:
+        plan: the plan.
+        patients: training patients of this hospital.
+
+    Raises:
+        PolicyDenied: PLAN_DELTA_PATIENTS.
+    """
+    if plan.privacy.delta * 10 * patients > 1:
+        raise PolicyDenied(
+            ErrorCode.PLAN_DELTA_PATIENTS,
+            f"The plan's delta {plan.privacy.delta:g} is above one tenth of one patient of this "
+            f"hospital, which has {patients} in training.",
+            hint=f"Ask the vendor for a plan with delta of at most {0.1 / patients:.2g}.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +134,7 @@ class PlanChecks:
     peers: Peers
     clock: Clock
     epsilon_of: EpsilonOf
+    patients_of: PatientsOf = patients_unknown
 
     @property
     def all(self) -> tuple[Check, ...]:
@@ -103,7 +147,9 @@ class PlanChecks:
             self.check_floors,
             self.check_model,
             self.check_bundle,
+            self.check_delta,
             self.check_epsilon,
+            self.check_preparation,
         )
 
     def check_floors(self, plan: StudyPlan) -> None:
@@ -190,26 +236,45 @@ class PlanChecks:
                 "to known_bundles in site.toml.",
             )
 
+    def check_delta(self, plan: StudyPlan) -> None:
+        """Refuse a delta above a tenth of one of this hospital's patients, if it knows them."""
+        patients = self.patients_of(plan)
+        if patients is not None:
+            check_own_delta(plan, patients)
+
     def check_epsilon(self, plan: StudyPlan) -> None:
         """Refuse a promise the plan's noise does not keep, by the accountant here."""
         computed = self.epsilon_of(plan)
         if not computed <= plan.privacy.epsilon + 1e-9:
-            raise BudgetExceeded(
-                ErrorCode.ACCOUNTING_MISMATCH,
-                f"The plan promises epsilon {plan.privacy.epsilon:g}, but its noise gives "
-                f"{computed:.4f} over all the attempts it allows.",
-                hint="Ask the vendor for a plan whose noise fits its promise.",
-            )
+            raise _broken_promise(plan, computed, plan.privacy.hospitals_per_patient)
         # `plan show` prints this number too, and the steward reads it as a fact.
         both = plan.privacy.model_copy(update={"hospitals_per_patient": 2})
         twice = self.epsilon_of(plan.model_copy(update={"privacy": both}))
         if not twice <= plan.privacy.epsilon_two_hospitals + 1e-9:
+            raise _broken_promise(plan, twice, 2)
+
+    def check_preparation(self, plan: StudyPlan) -> None:
+        """Refuse a preparation that costs more alone than the plan says of it."""
+        from schemas.privacy.accounting import plan_epsilon
+        from schemas.privacy.events import plan_events
+
+        if plan.preparation is None:
+            return
+        first = next(event for event in plan_events(plan) if event.name == "preparation")
+        if not plan_epsilon(plan, only=first) <= plan.preparation.epsilon + 1e-9:
             raise BudgetExceeded(
                 ErrorCode.ACCOUNTING_MISMATCH,
-                f"The plan says epsilon {plan.privacy.epsilon_two_hospitals:g} for a patient of "
-                f"two hospitals, but its noise gives {twice:.4f}.",
-                hint="Ask the vendor for a plan that says what its noise gives.",
+                "The plan's preparation costs more alone than the plan says of it.",
+                hint="Ask the vendor for a plan whose noise fits its promise.",
             )
+
+
+def _broken_promise(plan: StudyPlan, computed: float, hospitals: int) -> BudgetExceeded:
+    return BudgetExceeded(
+        ErrorCode.ACCOUNTING_MISMATCH,
+        privacy_statement(plan).breach(computed, hospitals),
+        hint="Ask the vendor for a plan whose noise fits its promise.",
+    )
 
 
 _PEER_SENTENCES = {

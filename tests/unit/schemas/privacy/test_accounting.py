@@ -1,14 +1,19 @@
-"""PRIVACY-5, -6, -7: epsilon is what two other ways of computing it say, and never less."""
+"""PRIVACY-5, PRIVACY-6: epsilon composes, grows with every risk, and is never less than the truth.
+
+Other accountants: `test_accountants.py`.
+"""
 
 from __future__ import annotations
 
 import math
-import warnings
 
 import pytest
+from pydantic import ValidationError
 
 from schemas.errors import ConfigError, ErrorCode
-from schemas.privacy.accounting import Mechanism, calibrate_noise, epsilon, total_epsilon
+from schemas.privacy.accounting import epsilon, plan_epsilon, total_epsilon
+from schemas.privacy.events import Mechanism, MechanismEvent, plan_events
+from tests.support.factories import make_plan
 
 DELTA = 1e-5
 # noise multiplier, sampling rate, steps: measured with the Opacus PRV accountant beside them
@@ -39,29 +44,6 @@ def test_full_batch_is_the_analytic_gaussian(multiplier: float, steps: int, hosp
     mu = hospitals * math.sqrt(steps) / multiplier
     assert analytic_delta(got, mu) <= DELTA  # never less than the truth
     assert analytic_delta(got - 0.003, mu) > DELTA  # and not much more
-
-
-@pytest.mark.parametrize(("multiplier", "rate", "steps"), SUBSAMPLED)
-def test_opacus_prv_agrees(multiplier: float, rate: float, steps: int) -> None:
-    """PRIVACY-5: within 0.02 of another accountant."""
-    from opacus.accountants import PRVAccountant
-
-    accountant = PRVAccountant()
-    accountant.history = [(multiplier, rate, steps)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        second = accountant.get_epsilon(delta=DELTA)
-    first = epsilon(noise_multiplier=multiplier, sampling_rate=rate, steps=steps, delta=DELTA)
-    assert abs(first - second) < 0.02
-
-
-@pytest.mark.parametrize(
-    ("multiplier", "rate", "steps", "known"),
-    [(1.0, 0.01, 1000, 1.828), (1.5, 0.1, 100, 3.54), (1.0, 0.05, 30, 2.24)],
-)
-def test_known_values(multiplier: float, rate: float, steps: int, known: float) -> None:
-    got = epsilon(noise_multiplier=multiplier, sampling_rate=rate, steps=steps, delta=DELTA)
-    assert got == pytest.approx(known, abs=0.006)
 
 
 def cost(**changes: float) -> float:
@@ -151,25 +133,7 @@ def test_full_batches_of_different_noise_compose_as_one_gaussian() -> None:
     assert both == pytest.approx(one, abs=2e-4)
 
 
-# --- calibration ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("target", "rate", "steps"), [(1.0, 1.0, 12), (2.0, 0.1, 65), (0.5, 1.0, 20), (8.0, 0.02, 60)]
-)
-def test_calibrated_noise_is_enough_and_hardly_more(target: float, rate: float, steps: int) -> None:
-    """PRIVACY-7: the smallest multiple of the step that is enough."""
-    multiplier = calibrate_noise(epsilon=target, delta=DELTA, sampling_rate=rate, steps=steps)
-    how = {"sampling_rate": rate, "steps": steps, "delta": DELTA}
-    assert epsilon(noise_multiplier=multiplier, **how) <= target
-    assert epsilon(noise_multiplier=multiplier - 0.005, **how) > target
-    assert multiplier == round(multiplier, 4)
-
-
-def test_what_no_noise_can_reach_is_said() -> None:
-    with pytest.raises(ConfigError) as refused:
-        calibrate_noise(epsilon=1e-6, delta=1e-9, sampling_rate=1.0, steps=10_000)
-    assert refused.value.code is ErrorCode.ACCOUNTING_UNREACHABLE
+# --- what is not accounted ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -208,11 +172,59 @@ def test_what_cannot_be_accounted_is_refused(bad: dict[str, float]) -> None:
     assert refused.value.code is ErrorCode.ACCOUNTING_UNSUPPORTED
 
 
-@pytest.mark.parametrize("bad", [{"epsilon": 0.0}, {"epsilon": math.inf}, {"steps": 0}])
-def test_a_target_that_is_none_is_refused(bad: dict[str, float]) -> None:
-    usual = {"epsilon": 1.0, "delta": DELTA, "sampling_rate": 1.0, "steps": 5}
-    with pytest.raises(ConfigError):
-        calibrate_noise(**(usual | bad))  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "foreign",
+    [("gaussian", 3.0, 1.0), {"noise_multiplier": 3.0}, None, object()],
+    ids=["tuple", "dict", "none", "object"],
+)
+def test_a_mechanism_that_is_not_known_is_refused(foreign: object) -> None:
+    """PRIVACY-12: never guessed, never skipped."""
+    with pytest.raises(ConfigError) as refused:
+        total_epsilon([Mechanism(3.0, 1.0, 1), foreign], delta=DELTA)  # type: ignore[list-item]
+    assert refused.value.code is ErrorCode.ACCOUNTING_UNSUPPORTED
+
+
+def test_an_event_of_another_name_is_no_document() -> None:
+    """PRIVACY-12: the list of mechanisms is closed."""
+    values = plan_events(make_plan()[0])[0].model_dump()
+    with pytest.raises(ValidationError):
+        MechanismEvent.model_validate(values | {"name": "histogram"})
+
+
+# --- whole plans ----------------------------------------------------------------------------
+
+
+def test_a_plan_costs_what_its_events_cost_together() -> None:
+    """PRIVACY-12: every mechanism a plan runs is an event, each attempt counted."""
+    plan, _ = make_plan(
+        preparation={
+            "epsilon": 0.5, "noise_multiplier": 25.0, "retry_cap": 2, "integer_clip": 2**14
+        },
+        training={"class_weights": "preparation"},
+    )  # fmt: skip
+    first, training = plan_events(plan)
+    assert (first.name, first.attempts, first.sampling_rate) == ("preparation", 3, 1.0)
+    assert (training.name, training.attempts) == ("training", 12)
+    assert plan_epsilon(plan) == total_epsilon(
+        [Mechanism(25.0, 1.0, 3), Mechanism(13.0, 1.0, 12)], delta=DELTA
+    )
+    assert plan_epsilon(plan, only=first) < plan_epsilon(plan, only=training) < plan_epsilon(plan)
+    assert plan_epsilon(plan, hospitals=2) > plan_epsilon(plan)
+
+
+def test_a_local_plan_counts_every_local_step() -> None:
+    """PRIVACY-12: dp-fedavg releases as often as it steps."""
+    plan, _ = make_plan(
+        training={
+            "algorithm": "dp-fedavg", "local_steps": 5, "local_learning_rate": 0.1,
+            "local_divisor": 50, "update_clip": 1, "divisor": 4,
+        }
+    )  # fmt: skip
+    (event,) = plan_events(plan)
+    assert event.mechanism() == Mechanism(13.0, 1.0, 60, is_local=True)
+    assert plan_epsilon(plan) == epsilon(
+        noise_multiplier=13.0, sampling_rate=1.0, steps=60, delta=DELTA
+    )
 
 
 def test_the_accountant_is_not_loaded_before_it_is_needed() -> None:
