@@ -16,11 +16,12 @@ from site_node.db import Database
 from site_node.egress.gate import Gate, Manifest
 from site_node.governance.approvals import Approvals
 from site_node.governance.audit import WITNESS_NAME, Audit, AuditWord
-from site_node.governance.checks import check_state
+from site_node.governance.checks import check_state, patients_ingested
 from site_node.governance.inbox import Inbox
 from site_node.governance.journal import Journal
 from site_node.governance.ledger import ChargeRef, Ledger
 from site_node.governance.peers import Peers
+from site_node.governance.witness import Witness
 from site_node.keys import SiteKeys
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class SiteFolders:
     def database(self) -> Path:
         """The one SQLite file."""
         return self.state / "site.db"
+
+    @property
+    def witness(self) -> Path:
+        """What the ledger's witness last saw, unless site.toml names another place."""
+        return self.home / "witness" / "ledger.witness"
 
     @property
     def store(self) -> Path:
@@ -98,6 +104,11 @@ class SiteContext:
             self.audit,
             self.keys.identity,
             config.floors,
+            witness=Witness(
+                Path(config.ledger.witness or self.folders.witness),
+                config.site_id,
+                self.keys.identity,
+            ),
             site_id=config.site_id,
             clock=clock,
         )
@@ -113,6 +124,7 @@ class SiteContext:
             keys=self.keys,
             config=config,
             clock=clock,
+            patients_of=patients_ingested(self.folders.reports),
         )
         self.gate: Final = Gate(
             database=self.db,
@@ -162,7 +174,7 @@ class SiteContext:
         Args:
             plan: the plan of the attempt.
             kind: ``train`` or ``evaluate``.
-            round: optimiser step, from 0.
+            round: sum of the study, from 0; the first is the preparation, if there is one.
             attempt: attempt of this round, from 0.
             roster: every hospital of the cohort, this one included.
 
@@ -170,7 +182,8 @@ class SiteContext:
             PolicyDenied, TrustError: the plan may not run here now.
             ProtocolError: MESSAGE_REPLAYED, or the ledger refuses a second charge.
             BudgetExceeded: nothing reserved is left.
-            InternalError: AUDIT_UNAVAILABLE; nothing may be computed.
+            TrustError: LEDGER_WITNESS_ROLLBACK or LEDGER_WITNESS_MISSING.
+            InternalError: AUDIT_UNAVAILABLE, LEDGER_UNWRITABLE; nothing may be computed.
         """
         digest = plan.digest()
         word = AuditWord.BUDGET_CHARGED if kind == "train" else AuditWord.ROUND_OPENED
@@ -179,7 +192,10 @@ class SiteContext:
         ) as recording:
             check_state(self.approvals.state(digest, plan.expires))
             self.journal.advance_within(recording.connection, digest, kind, round, attempt)
-            return self.ledger.charge_within(recording, digest, kind, round, attempt, roster)
+            mechanism = "evaluation" if kind == "evaluate" else plan.sum_terms(round).mechanism
+            return self.ledger.charge_within(
+                recording, digest, kind, mechanism, round, attempt, roster
+            )
 
 
 def open_site(home: Path, clock: Clock = utc_now) -> SiteContext:

@@ -152,10 +152,11 @@ def check_audit(site: SiteContext) -> Finding:
 
 
 def check_ledger(site: SiteContext) -> Finding:
-    """The privacy ledger is whole."""
+    """The privacy ledger is whole, and the newest there was."""
     report = site.ledger.verify()
     if not report.is_intact:
         return _red("privacy ledger", report.problems[0], ErrorCode.LEDGER_BROKEN)
+    site.ledger.check_witness()
     return _green("privacy ledger", f"{report.entries} entries, chain, signatures and rules hold")
 
 

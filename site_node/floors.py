@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import ErrorCode, PolicyDenied
 from schemas.ids import parse_time
+from schemas.privacy.statement import privacy_statement
 
 if TYPE_CHECKING:
     from schemas.governance.study import StudyPlan
@@ -24,6 +25,7 @@ class Floors(BaseModel):
     maximum_epsilon_per_study: float = Field(default=2.0, gt=0, le=8.0)
     maximum_epsilon_total: float = Field(default=8.0, gt=0, le=16.0)
     maximum_delta: float = Field(default=1e-5, gt=0, le=1e-5)
+    maximum_delta_total: float = Field(default=1e-4, gt=0, le=1e-4)  # of all plans, added up
     maximum_days: int = Field(default=730, ge=1, le=730)
     minimum_roc_patients: int = Field(default=10, ge=10, le=10_000)
     maximum_update_bytes: int = Field(default=64 * 2**20, ge=4, le=2**30)
@@ -56,14 +58,21 @@ def floor_findings(plan: StudyPlan, floors: Floors) -> tuple[FloorFinding, ...]:
     code = ErrorCode
     privacy = plan.privacy
     days = (parse_time(plan.expires) - parse_time(plan.created)).total_seconds() / 86_400
-    update_bytes = 4 * plan.model.parameters
+    update_bytes = 4 * plan.longest_vector
     roc_patients = plan.evaluation.minimum_roc_patients
     at_least(code.FLOOR_COHORT_MINIMUM, "minimum_cohort", plan.cohort_minimum,
              floors.minimum_cohort)  # fmt: skip
     at_least(code.FLOOR_COLLUSION, "minimum_collusion_bound", plan.collusion_bound,
              floors.minimum_collusion_bound)  # fmt: skip
-    at_most(code.FLOOR_EPSILON, "maximum_epsilon_per_study", privacy.epsilon,
-            floors.maximum_epsilon_per_study)  # fmt: skip
+    if not privacy.epsilon <= floors.maximum_epsilon_per_study:
+        found.append(
+            FloorFinding(
+                code.FLOOR_EPSILON,
+                "maximum_epsilon_per_study",
+                privacy_statement(plan).sentence(),
+                f"at most {floors.maximum_epsilon_per_study:g}",
+            )
+        )
     at_most(code.FLOOR_DELTA, "maximum_delta", privacy.delta, floors.maximum_delta)
     at_most(code.FLOOR_EXPIRY, "maximum_days", days, floors.maximum_days)
     at_most(code.FLOOR_OUTPUT, "maximum_update_bytes", update_bytes, floors.maximum_update_bytes)

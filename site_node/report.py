@@ -1,4 +1,4 @@
-"""What do people at the hospital read? Stops, ingest, ledger and status in plain words."""
+"""What do people at the hospital read? Stops, ingest, chains and status in plain words."""
 
 from __future__ import annotations
 
@@ -136,64 +136,7 @@ def show_report(screen: Screen, report: IngestReport) -> None:
     screen.put(report=json.loads(report.to_json()))
 
 
-# --- ledger, chains, status ------------------------------------------------------------------
-
-
-def show_ledger(screen: Screen, site: SiteContext) -> None:
-    """Show every plan's account and the total of this hospital."""
-    state, budget = site.ledger.state(), site.ledger.budget()
-    rows = [
-        (
-            account.reserve.study_id,
-            digest[:16],
-            str(account.reserve.attempts),
-            str(account.charged),
-            str(account.remaining),
-            f"{account.epsilon_charged():.4f}",
-            f"{account.epsilon_reserved():.4f}",
-            "settled" if account.settled else "open",
-        )
-        for digest, account in state.accounts.items()
-    ]
-    screen.title("Privacy ledger of this hospital" if rows else "Nothing was spent here yet.")
-    if rows:
-        screen.table(
-            ("study", "plan", "reserved", "charged", "left", "eps charged", "eps reserved", ""),
-            rows,
-        )
-    screen.facts(
-        [
-            ("Spent", f"epsilon {budget.spent:.4f}, every attempt ever opened"),
-            ("Committed", f"epsilon {budget.committed:.4f} if every approved plan runs to its end"),
-            ("Limit", f"epsilon {budget.limit:g}, set by this hospital"),
-            ("Scope", f"all studies together at delta {budget.delta:g}, unit patient, adjacency "
-                      "add-remove; test-set metrics and tuning are outside it"),
-            ("Head", site.ledger.head()),
-        ]
-    )  # fmt: skip
-    screen.put(
-        accounts=[
-            {
-                "study_id": account.reserve.study_id,
-                "digest": digest,
-                "reserved": account.reserve.attempts,
-                "charged": account.charged,
-                "remaining": account.remaining,
-                "epsilon_charged": account.epsilon_charged(),
-                "epsilon_reserved": account.epsilon_reserved(),
-                "delta": account.reserve.delta,
-                "settled": account.settled,
-            }
-            for digest, account in state.accounts.items()
-        ],
-        spent=budget.spent,
-        committed=budget.committed,
-        limit=budget.limit,
-        delta=budget.delta,
-        unit="patient",
-        adjacency="add-remove",
-        head=site.ledger.head(),
-    )
+# --- chains, status --------------------------------------------------------------------------
 
 
 def show_chain(screen: Screen, name: str, code: ErrorCode, report: ChainReport) -> None:

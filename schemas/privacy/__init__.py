@@ -1,12 +1,14 @@
 """What does a study cost a patient, and what is left to spend?
 
-`accounting` turns noise into epsilon; `ledger` replays what was reserved and charged. The rules are
-numbered in `schemas/spec/PRIVACY.md`.
+`events` lists what a plan releases with noise, `accounting` turns it into epsilon, `calibration`
+goes the other way, `statement` says it with its whole scope; `ledger` replays what was reserved
+and charged. The rules are numbered in `schemas/spec/PRIVACY.md`.
 """
 
 from __future__ import annotations
 
-from schemas.privacy.accounting import calibrate_noise, epsilon, total_epsilon
+from schemas.privacy.accounting import epsilon, plan_epsilon, total_epsilon
+from schemas.privacy.calibration import Calibration, PreparationTarget, calibrate, calibrate_noise
 from schemas.privacy.events import Mechanism, MechanismEvent, plan_events
 from schemas.privacy.ledger import (
     GENESIS,
@@ -26,6 +28,7 @@ from schemas.privacy.ledger import (
 
 __all__ = [
     "GENESIS",
+    "Calibration",
     "Charge",
     "LedgerEntry",
     "LedgerHead",
@@ -33,13 +36,16 @@ __all__ = [
     "Mechanism",
     "MechanismEvent",
     "PlanAccount",
+    "PreparationTarget",
     "Reserve",
     "Settle",
     "append",
+    "calibrate",
     "calibrate_noise",
     "epsilon",
     "head_of",
     "parse_entry",
+    "plan_epsilon",
     "plan_events",
     "replay",
     "step",

@@ -1,9 +1,10 @@
 """What may this hospital still spend, by the record of what it has spent?
 
 The ledger is a list of entries; the balance is never stored but replayed from them (PRIVACY-8).
-A plan is reserved whole, charged attempt by attempt before anything is computed, and settled once:
-settling returns only attempts that were never opened. Entries are salted and chained by hash, so
-that a head, shown to peers in every READY, reveals nothing and an old copy is noticed.
+A plan is reserved whole, with every mechanism it runs on patients; charged attempt by attempt,
+each to the mechanism it opens, before anything is computed; and settled once: settling returns only
+attempts that were never opened. Entries are salted and chained by hash, so that a head, shown to
+peers in every READY, reveals nothing and an old copy is noticed.
 
 `step` is total: for any entry it returns the next state or raises a `CohortiumError`, and the state
 it was given stays as it was.
@@ -17,13 +18,13 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 
 from schemas.canonical import Document
 from schemas.errors import BudgetExceeded, CohortiumError, ErrorCode, ProtocolError
 from schemas.ids import HexBytes32, SiteId, StudyId, Timestamp
 from schemas.privacy.accounting import total_epsilon
-from schemas.privacy.events import Mechanism
+from schemas.privacy.events import Mechanism, MechanismEvent
 from schemas.secagg.keys import frame
 from schemas.secagg.messages import Kind, Step
 
@@ -32,41 +33,58 @@ GENESIS: Final = "0" * 64
 
 SALT_BYTES: Final = 16
 Salt = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+ChargedMechanism = Literal["preparation", "training", "evaluation"]
 
 
 class Reserve(Document):
     """Set aside the whole cost of a plan; nothing may be charged without it."""
 
     entry: Literal["reserve"] = "reserve"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     plan_digest: HexBytes32
     study_id: StudyId
-    attempts: Annotated[int, Field(ge=1, le=1_000_000)]  # steps and retries
-    noise_multiplier: Annotated[float, Field(gt=0, le=10_000)]
-    sampling_rate: Annotated[float, Field(gt=0, le=1)]
+    mechanisms: Annotated[tuple[MechanismEvent, ...], Field(min_length=1, max_length=2)]
     delta: Annotated[float, Field(gt=0, lt=1)]
     hospitals_per_patient: Annotated[int, Field(ge=1, le=200)] = 1
     salt: Salt
+
+    @property
+    def attempts(self) -> int:
+        """Attempts set aside, of all mechanisms, retries included."""
+        return sum(event.attempts for event in self.mechanisms)
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Reserve:
+        if len({event.name for event in self.mechanisms}) != len(self.mechanisms):
+            raise ValueError("a mechanism is reserved twice")
+        return self
 
 
 class Charge(Document):
     """Open one attempt. Written before anything is computed, never taken back."""
 
     entry: Literal["charge"] = "charge"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     plan_digest: HexBytes32
     kind: Kind
+    mechanism: ChargedMechanism
     round: Step
     attempt: Step
     roster_hash: HexBytes32
     salt: Salt
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Charge:
+        if (self.kind == "evaluate") != (self.mechanism == "evaluation"):
+            raise ValueError("an evaluation, and only that, is charged as one")
+        return self
 
 
 class Settle(Document):
     """Close a plan for good; attempts never opened are free again."""
 
     entry: Literal["settle"] = "settle"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     plan_digest: HexBytes32
     salt: Salt
 
@@ -90,38 +108,52 @@ class PlanAccount:
 
     Attributes:
         reserve: the entry that opened it.
-        charged: training attempts opened.
+        opened: attempts opened, by mechanism; those of the evaluation cost no epsilon.
         last: highest (round, attempt) opened, by kind.
         evaluation_roster: the only roster that may evaluate, once one has.
         settled: whether it is closed.
     """
 
     reserve: Reserve
-    charged: int = 0
+    opened: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     last: Mapping[Kind, tuple[int, int]] = field(default_factory=lambda: MappingProxyType({}))
     evaluation_roster: str | None = None
     settled: bool = False
 
     @property
-    def remaining(self) -> int:
-        """Attempts that may still be opened."""
-        return 0 if self.settled else self.reserve.attempts - self.charged
+    def charged(self) -> int:
+        """Attempts opened that spend budget: of preparation and training together."""
+        return sum(self.opened.get(event.name, 0) for event in self.reserve.mechanisms)
 
-    def mechanism(self, count: int) -> Mechanism:
-        """Return ``count`` attempts of this plan as the accountant knows them."""
-        return Mechanism(self.reserve.noise_multiplier, self.reserve.sampling_rate, count)
+    @property
+    def remaining(self) -> int:
+        """Attempts that may still be opened, of all mechanisms."""
+        return sum(self.remaining_of(event.name) for event in self.reserve.mechanisms)
+
+    def remaining_of(self, name: str) -> int:
+        """Attempts of one mechanism that may still be opened; 0 if none was reserved."""
+        reserved = sum(x.attempts for x in self.reserve.mechanisms if x.name == name)
+        return 0 if self.settled else reserved - self.opened.get(name, 0)
+
+    def charged_mechanisms(self) -> tuple[Mechanism, ...]:
+        """Give the attempts opened as the accountant knows them."""
+        return tuple(x.mechanism(self.opened.get(x.name, 0)) for x in self.reserve.mechanisms)
+
+    def reserved_mechanisms(self) -> tuple[Mechanism, ...]:
+        """Give every attempt that was reserved as the accountant knows them."""
+        return tuple(event.mechanism() for event in self.reserve.mechanisms)
 
     def epsilon_charged(self) -> float:
         """Return epsilon of the attempts opened, at the plan's own delta and scope."""
-        return self._epsilon(self.charged)
+        return self._epsilon(self.charged_mechanisms())
 
     def epsilon_reserved(self) -> float:
         """Return epsilon if every attempt is opened, at the plan's own delta and scope."""
-        return self._epsilon(self.reserve.attempts)
+        return self._epsilon(self.reserved_mechanisms())
 
-    def _epsilon(self, count: int) -> float:
+    def _epsilon(self, mechanisms: tuple[Mechanism, ...]) -> float:
         return total_epsilon(
-            [self.mechanism(count)],
+            mechanisms,
             delta=self.reserve.delta,
             hospitals_per_patient=self.reserve.hospitals_per_patient,
         )
@@ -129,37 +161,31 @@ class PlanAccount:
 
 @dataclass(frozen=True, slots=True)
 class LedgerState:
-    """What a replay gives: one account per plan, by plan digest."""
+    """What a replay gives: one account per plan, by plan digest.
+
+    What the whole ledger costs, and what the next plan may cost, is `schemas.privacy.budget`.
+    """
 
     accounts: Mapping[str, PlanAccount] = field(default_factory=lambda: MappingProxyType({}))
 
+    @property
+    def hospitals_per_patient(self) -> int:
+        """The largest number of hospitals any plan says a patient may be at; 1 without plans."""
+        return max((a.reserve.hospitals_per_patient for a in self.accounts.values()), default=1)
+
     def charged_epsilon(self, *, delta: float) -> float:
-        """Return epsilon of everything opened so far, over all plans on these patients."""
-        return self._epsilon(delta, {digest: a.charged for digest, a in self.accounts.items()})
+        """Return epsilon of everything opened so far, over all plans on these patients.
 
-    def committed_epsilon(self, *, delta: float, also: Reserve | None = None) -> float:
-        """Return epsilon if every open plan uses all its attempts, and ``also`` were added.
-
-        This is what a site compares with its own cap before it approves a plan.
+        The number that is reported: the composition of what was really opened, by the accountant
+        of record. Whether another plan may come is not decided by it but by the filter.
 
         Args:
             delta: the site's own delta, for all plans together.
-            also: a reservation that is being considered.
         """
-        counts = {d: a.charged + a.remaining for d, a in self.accounts.items()}
-        return self._epsilon(delta, counts, also)
-
-    def _epsilon(
-        self, delta: float, counts: Mapping[str, int], also: Reserve | None = None
-    ) -> float:
-        accounts = self.accounts
-        mechanisms = [accounts[digest].mechanism(count) for digest, count in counts.items()]
-        hospitals = [a.reserve.hospitals_per_patient for a in accounts.values()]
-        if also is not None:
-            mechanisms.append(PlanAccount(also).mechanism(also.attempts))
-            hospitals.append(also.hospitals_per_patient)
         return total_epsilon(
-            mechanisms, delta=delta, hospitals_per_patient=max(hospitals, default=1)
+            [each for account in self.accounts.values() for each in account.charged_mechanisms()],
+            delta=delta,
+            hospitals_per_patient=self.hospitals_per_patient,
         )
 
 
@@ -242,21 +268,42 @@ def _charged(account: PlanAccount, charge: Charge) -> PlanAccount:
         raise _contradicts(ErrorCode.LEDGER_DUPLICATE_CHARGE, "The attempt was charged before.")
     if before is not None and here < before:
         raise _contradicts(ErrorCode.LEDGER_OUT_OF_ORDER, "The charge is older than the last.")
-    last = MappingProxyType({**account.last, charge.kind: here})
-    if charge.kind == "evaluate":
-        if account.evaluation_roster not in (None, charge.roster_hash):
+    roster = account.evaluation_roster
+    if charge.mechanism == "evaluation":
+        if roster not in (None, charge.roster_hash):
             raise _contradicts(
                 ErrorCode.EVALUATION_ROSTER_CHANGED,
                 "An evaluation may be retried only with the identical sites.",
             )
-        return replace(account, last=last, evaluation_roster=charge.roster_hash)
-    if account.remaining < 1:
-        raise BudgetExceeded(
-            ErrorCode.LEDGER_RESERVE_SPENT,
-            "Every attempt that was reserved for the plan is charged.",
-            hint="The study ends here; going on takes a new plan and a new approval.",
+        roster = charge.roster_hash
+    else:
+        _check_due(account, charge)
+        if account.remaining_of(charge.mechanism) < 1:
+            raise BudgetExceeded(
+                ErrorCode.LEDGER_RESERVE_SPENT,
+                f"Every attempt that was reserved for the plan's {charge.mechanism} is charged.",
+                hint="The study ends here; going on takes a new plan and a new approval.",
+            )
+    count = account.opened.get(charge.mechanism, 0) + 1
+    return replace(
+        account,
+        last=MappingProxyType({**account.last, charge.kind: here}),
+        opened=MappingProxyType({**account.opened, charge.mechanism: count}),
+        evaluation_roster=roster,
+    )
+
+
+def _check_due(account: PlanAccount, charge: Charge) -> None:
+    """Refuse to open one mechanism as another: none borrows another's attempts or noise.
+
+    Round 0 is the preparation, if the plan has one, and nothing else is.
+    """
+    names = {event.name for event in account.reserve.mechanisms}
+    due = "preparation" if "preparation" in names and charge.round == 0 else "training"
+    if charge.mechanism not in names or charge.mechanism != due:
+        raise _contradicts(
+            ErrorCode.LEDGER_NOT_RESERVED, "The plan reserved no such mechanism for this round."
         )
-    return replace(account, last=last, charged=account.charged + 1)
 
 
 def _with(state: LedgerState, account: PlanAccount) -> LedgerState:

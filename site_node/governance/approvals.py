@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from schemas.errors import (
     CohortiumError,
     ErrorCode,
+    InternalError,
     PolicyDenied,
     TrustError,
 )
@@ -21,9 +22,11 @@ from site_node.floors import check_floors
 from site_node.governance.audit import Audit, AuditWord, Recording
 from site_node.governance.checks import (
     EpsilonOf,
+    PatientsOf,
     PlanChecks,
     PlanState,
     check_state,
+    patients_unknown,
     recomputed_epsilon,
 )
 from site_node.governance.inbox import Inbox, ReceivedPlan, open_plan
@@ -85,6 +88,7 @@ class Approvals:
         config: SiteConfig,
         clock: Clock = utc_now,
         epsilon_of: EpsilonOf = recomputed_epsilon,
+        patients_of: PatientsOf = patients_unknown,
     ) -> None:
         self._database = database
         self._audit = audit
@@ -94,7 +98,7 @@ class Approvals:
         self._keys = keys
         self._config = config
         self._clock = clock
-        self._checks = PlanChecks(keys, config, peers, clock, epsilon_of)
+        self._checks = PlanChecks(keys, config, peers, clock, epsilon_of, patients_of)
         self._parsed: dict[str, StudyPlan] = {}
 
     # --- what holds now --------------------------------------------------------------------
@@ -216,12 +220,12 @@ class Approvals:
                 PEER_UNKNOWN, PEER_UNCONFIRMED or PEER_KEY_SUBSTITUTED.
             PolicyDenied: decided already, expired, not yet valid, a floor, an unknown bundle.
             BudgetExceeded: the hospital's total does not cover it.
-            InternalError: AUDIT_UNAVAILABLE; nothing was signed or queued.
+            InternalError: AUDIT_UNAVAILABLE, LEDGER_UNWRITABLE; look at its state before going on.
         """
         try:
             return self._approve(sealed, expected_hash)
         except CohortiumError as error:
-            if error.code is not ErrorCode.AUDIT_UNAVAILABLE:
+            if not isinstance(error, InternalError):  # nothing was denied: it cannot be written
                 with self._audit.recording(AuditWord.APPROVAL_DENIED, code=error.code.value):
                     pass
             raise
@@ -255,7 +259,7 @@ class Approvals:
             plan_digest=digest,
             study=plan.study_id,
             vendor=plan.vendor_key,
-            attempts=plan.training.attempts,
+            attempts=plan.attempts,
         ) as recording:
             self._check_decidable(plan)  # again: another command may have stopped it meanwhile
             self._ledger.reserve_within(recording, plan, digest)
@@ -329,11 +333,28 @@ class Approvals:
             )
             if statement:
                 self._inbox.queue(connection, "stop", plan_digest, statement)
-            returned = self._ledger.settle_within(recording, plan_digest)
+            returned = self._settled(recording, plan_digest)
             sent, held_back = _sent_before(recording, plan_digest)
             recording.attributes["uploads_sent"] = len(sent)
             recording.attributes["uploads_held_back"] = held_back
         return StopReport(plan_digest, sent, held_back, returned, bool(statement), recording)
+
+    def settle_stopped(self) -> int:
+        """Close stopped plans whose ledger could not be closed when they were stopped.
+
+        Returns:
+            Attempts that came back.
+        """
+        rows = self._database.rows("SELECT plan_digest FROM stops")
+        return sum(self._ledger.settle(row["plan_digest"]) for row in rows)
+
+    def _settled(self, recording: Recording, plan_digest: str) -> int:
+        # The stop takes effect even if the ledger is not to be trusted at this moment: then
+        # nothing is given back, which only ever costs budget.
+        try:
+            return self._ledger.settle_within(recording, plan_digest)
+        except (TrustError, InternalError):
+            return 0
 
     def _signed_stop(self, stop: Stop) -> bytes:
         # The stop takes effect here even if the approval key cannot be used at this moment:

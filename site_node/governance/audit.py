@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -43,12 +43,15 @@ class AuditWord(StrEnum):
     PLAN_STOPPED = "plan.stopped"  # the steward stopped it, for good
     BUDGET_CHARGED = "budget.charged"  # an attempt was charged, before it is computed
     BUDGET_SETTLED = "budget.settled"  # attempts never opened were given back
+    LEDGER_EXPORTED = "ledger.exported"  # the whole ledger was written to a file for auditors
+    WITNESS_ACCEPTED = "ledger.witness_accepted"  # a steward began the ledger's witness anew
     ROUND_OPENED = "round.opened"  # an attempt that spends nothing was taken up
     EGRESS_RELEASED = "egress.released"  # the gate let one body go
     EGRESS_LISTED = "egress.listed"  # its objects were put on the signed manifest
     EGRESS_REFUSED = "egress.refused"  # the gate kept one body
     DOCUMENT_SENT = "document.sent"  # an approval or stop reached the coordinator
     CLOCK_SET_BACK = "clock.set_back"  # the machine's clock went backwards since the last event
+    MEMBERSHIP_REPORTED = "membership.reported"  # attacks on a model were tried; stays here
     SERVICE_STARTED = "service.started"
     SERVICE_ENDED = "service.ended"
 
@@ -60,6 +63,7 @@ class Recording:
     connection: sqlite3.Connection
     attributes: dict[str, str | int]
     written: AuditEvent | None = field(default=None)
+    after: list[Callable[[], None]] = field(default_factory=list)  # once it is on disk
 
     @property
     def event(self) -> AuditEvent:
@@ -137,6 +141,8 @@ class Audit:
             event, checkpoint = self._append(connection, word, plan_digest, recording.attributes)
         if is_forced:
             self._bear_witness(event.index, checkpoint)
+        for act in recording.after:
+            act()
         recording.written = event
 
     def _append(

@@ -126,6 +126,7 @@ class Inbox:
         if kind == WEIGHTS:
             for received in plans:
                 if received.plan.model.initial_weights_sha256 == digest:
+                    _check_weights(received.plan, body)
                     return received.digest
             raise ProtocolError(
                 ErrorCode.WEIGHTS_MISMATCH, "Initial weights arrived that no plan here names."
@@ -237,6 +238,22 @@ class Inbox:
                 "UPDATE outbox SET sent_at = ? WHERE sha256 = ?",
                 (format_time(self._clock()), outgoing.sha256),
             )
+
+
+def _check_weights(plan: StudyPlan, body: bytes) -> None:
+    """Refuse a vendor's weights that no network could start from, though the plan names them.
+
+    Raises:
+        ProtocolError: WEIGHTS_MISMATCH, the plan starts from a seed; WEIGHTS_MALFORMED, not the
+            layout's tensors, a value not finite, or not safetensors in the one accepted form.
+    """
+    from schemas.models import from_safetensors  # loads numpy; most rounds of the courier need none
+
+    if plan.model.initialisation == "seed":
+        raise ProtocolError(
+            ErrorCode.WEIGHTS_MISMATCH, "Initial weights arrived for a plan that has a seed."
+        )
+    from_safetensors(plan.model, body)
 
 
 def _received(row: sqlite3.Row) -> ReceivedPlan:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from schemas.canonical import parse
-from schemas.errors import BudgetExceeded, CohortiumError, ErrorCode
+from schemas.errors import CohortiumError, ErrorCode, TrustError
 from schemas.ids import format_time
 from schemas.limits import MAX_AUDIT_EVENT_BYTES
+from schemas.privacy.budget import Budget, Caps, budget_of, check_reserve
+from schemas.privacy.events import plan_events
 from schemas.privacy.ledger import (
     GENESIS,
     SALT_BYTES,
     Charge,
+    ChargedMechanism,
     LedgerEntry,
     LedgerHead,
     LedgerState,
@@ -26,7 +29,6 @@ from schemas.privacy.ledger import (
     Settle,
     append,
     parse_entry,
-    replay,
     step,
 )
 from schemas.secagg.messages import roster_hash
@@ -35,6 +37,7 @@ from site_node.clock import Clock, utc_now
 from site_node.db import Database
 from site_node.floors import Floors
 from site_node.governance.audit import Audit, AuditWord, ChainReport, Recording
+from site_node.governance.witness import Point, Witness
 
 if TYPE_CHECKING:
     import sqlite3
@@ -44,6 +47,10 @@ if TYPE_CHECKING:
     from schemas.entropy import Entropy
     from schemas.governance.study import StudyPlan
     from schemas.wire import Kind
+
+__all__ = ["Budget", "ChargeRef", "Ledger", "LedgerRow"]
+
+_EMPTY: Final = Point(entries=0, head=GENESIS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +62,6 @@ class ChargeRef:
     kind: str
     round: int
     attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """This hospital's privacy budget around one plan, over all studies on its patients.
-
-    Attributes:
-        spent: epsilon of every attempt opened so far.
-        committed: epsilon if every approved plan uses all its attempts.
-        after: the same with the plan in question added (equal if it is approved already).
-        limit: the hospital's own cap on that.
-        delta: the delta of all four.
-    """
-
-    spent: float
-    committed: float
-    after: float
-    limit: float
-    delta: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +84,7 @@ class Ledger:
         identity: Ed25519PrivateKey,
         floors: Floors,
         *,
+        witness: Witness,
         site_id: str,
         entropy: Entropy = os.urandom,
         clock: Clock = utc_now,
@@ -103,7 +92,11 @@ class Ledger:
         self._database = database
         self._audit = audit
         self._identity = identity
-        self._floors = floors
+        self.witness = witness
+        self._seen = (_EMPTY, LedgerState())
+        self.caps = Caps(
+            floors.maximum_epsilon_total, floors.maximum_delta, floors.maximum_delta_total
+        )
         self._site_id = site_id
         self._entropy = entropy
         self._clock = clock
@@ -120,7 +113,33 @@ class Ledger:
 
     def state(self) -> LedgerState:
         """Replay the ledger: what is reserved, charged and left, plan by plan."""
-        return replay(row.entry for row in self.rows())
+        return self._replayed()[1]
+
+    def _replayed(self) -> tuple[Point, LedgerState]:
+        """Replay what was added since the last look of this process; all of it if it is another.
+
+        Nothing but the replay is kept, and only while the head it ended with stands where it did.
+        """
+        seen, state = self._seen
+        sql = "SELECT idx, body, head FROM ledger WHERE idx >= ? ORDER BY idx"
+        rows = self._database.rows(sql, max(0, seen.entries - 1))
+        if seen.entries:
+            if rows and (rows[0]["idx"], rows[0]["head"]) == (seen.entries - 1, seen.head):
+                rows = rows[1:]
+            else:
+                seen, state = _EMPTY, LedgerState()
+                rows = self._database.rows(sql, 0)
+        for row in rows:
+            state = step(state, parse_entry(row["body"]))
+        if rows:
+            seen = Point(entries=seen.entries + len(rows), head=rows[-1]["head"])
+        self._seen = (seen, state)
+        return seen, state
+
+    def signatures(self) -> tuple[str, ...]:
+        """Read the signature under every head, in order."""
+        found = self._database.rows("SELECT signature FROM ledger ORDER BY idx")
+        return tuple(SignedDocument.model_validate_json(row[0]).signature for row in found)
 
     def head(self) -> str:
         """Give the hash of the whole ledger; it travels in every READY."""
@@ -128,7 +147,7 @@ class Ledger:
         return GENESIS if row is None else str(row["head"])
 
     def charges(self, digest: str) -> int:
-        """Count the training attempts charged under one plan; it travels in every READY of it.
+        """Count the attempts charged under one plan, evaluation apart; every READY of it tells.
 
         Not over all plans: the number would tell the other hospitals of this plan how much this
         one does elsewhere.
@@ -148,35 +167,67 @@ class Ledger:
 
     def budget(self, plan: StudyPlan | None = None) -> Budget:
         """Compute the budget now, and with a plan added that is not reserved yet."""
-        state = self.state()
-        delta = self._floors.maximum_delta
-        committed = state.committed_epsilon(delta=delta)
-        after = committed
-        if plan is not None and (digest := plan.digest()) not in state.accounts:
-            after = state.committed_epsilon(delta=delta, also=self._reserve(plan, digest))
-        return Budget(
-            spent=state.charged_epsilon(delta=delta),
-            committed=committed,
-            after=after,
-            limit=self._floors.maximum_epsilon_total,
-            delta=delta,
-        )
+        also = None if plan is None else self._reserve(plan, plan.digest())
+        return budget_of(self.state(), self.caps, also)
+
+    def budget_of(self, state: LedgerState) -> Budget:
+        """Compute the budget of a state that was read before."""
+        return budget_of(state, self.caps)
 
     def check_budget(self, plan: StudyPlan) -> None:
-        """Refuse a plan this hospital's total does not cover.
+        """Refuse a plan this hospital's totals do not cover.
 
         Raises:
-            BudgetExceeded: LEDGER_INSUFFICIENT.
+            BudgetExceeded: LEDGER_INSUFFICIENT, LEDGER_DELTA_SPENT.
         """
-        budget = self.budget(plan)
-        if not budget.after <= budget.limit:
-            raise BudgetExceeded(
-                ErrorCode.LEDGER_INSUFFICIENT,
-                f"With this plan the patients of this hospital could have spent epsilon "
-                f"{budget.after:.4f}; the hospital allows {budget.limit:g} in total.",
-                hint="Stop a study that is not needed any more (unopened attempts come back), or "
-                "let the data steward raise floors.maximum_epsilon_total in site.toml.",
+        check_reserve(self.state(), self.caps, self._reserve(plan, plan.digest()))
+
+    def point(self) -> Point:
+        """Say where the ledger stands: its entries and its head."""
+        row = self._database.row("SELECT idx, head FROM ledger ORDER BY idx DESC LIMIT 1")
+        return Point(entries=row["idx"] + 1, head=row["head"]) if row else _EMPTY
+
+    def check_witness(self) -> None:
+        """Refuse a ledger that its witness does not know.
+
+        Raises:
+            TrustError: LEDGER_WITNESS_ROLLBACK, LEDGER_WITNESS_MISSING; the hint says what to do.
+            InternalError: LEDGER_UNWRITABLE, AUDIT_UNAVAILABLE.
+        """
+        self.witness.check_unlocked(self.point)
+
+    def accept_witness(self) -> Recording:
+        """Begin the witness anew from this ledger; a steward's decision, for a lost file.
+
+        Raises:
+            TrustError: LEDGER_BROKEN, the chain does not hold; LEDGER_WITNESS_ROLLBACK, the
+                ledger lacks entries its witness saw: that is never accepted.
+        """
+        report = self.verify()
+        if not report.is_intact:
+            raise TrustError(
+                ErrorCode.LEDGER_BROKEN,
+                f"The ledger of this site does not verify: {report.problems[0]}.",
+                hint="Put the newest database back first.",
             )
+        with self._audit.recording(AuditWord.WITNESS_ACCEPTED) as recording:
+            here = self.point()  # under the write lock
+            said = self.witness.read()
+            seen = None if said is None else said.confirmed
+            if seen is not None and not self._went_through(seen):
+                self.witness.check(here)
+            recording.attributes["ledger_entries"] = here.entries
+            recording.attributes["ledger_head"] = here.head
+            recording.attributes["before"] = "none" if seen is None else seen.entries
+            recording.after.append(lambda: self.witness.accept(here))
+        return recording
+
+    def _went_through(self, point: Point) -> bool:
+        """Say whether this ledger was once exactly there."""
+        if point == _EMPTY:
+            return True
+        row = self._database.row("SELECT head FROM ledger WHERE idx = ?", point.entries - 1)
+        return row is not None and row["head"] == point.head
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -184,10 +235,10 @@ class Ledger:
         """Set aside the whole cost of a plan, in the transaction of its approval.
 
         Raises:
-            BudgetExceeded: LEDGER_INSUFFICIENT.
+            BudgetExceeded: LEDGER_INSUFFICIENT, LEDGER_DELTA_SPENT.
             ProtocolError: it was reserved before.
+            TrustError: the ledger is not the one its witness knows.
         """
-        self.check_budget(plan)
         self._append(recording, self._reserve(plan, digest))
 
     def charge_within(
@@ -195,6 +246,7 @@ class Ledger:
         recording: Recording,
         digest: str,
         kind: Kind,
+        mechanism: ChargedMechanism,
         round_number: int,
         attempt: int,
         roster: Sequence[str],
@@ -204,15 +256,18 @@ class Ledger:
         Raises:
             BudgetExceeded: LEDGER_RESERVE_SPENT.
             ProtocolError: charged before, older than the last, settled, or never reserved.
+            TrustError: the ledger is not the one its witness knows.
         """
         entry = Charge(
             plan_digest=digest,
             kind=kind,
+            mechanism=mechanism,
             round=round_number,
             attempt=attempt,
             roster_hash=roster_hash(roster),
             salt=self._salt(),
         )
+        recording.attributes["mechanism"] = mechanism
         return ChargeRef(self._append(recording, entry), digest, kind, round_number, attempt)
 
     def settle_within(self, recording: Recording, digest: str) -> int:
@@ -280,24 +335,31 @@ class Ledger:
         return []
 
     def _append(self, recording: Recording, entry: LedgerEntry) -> int:
+        """Write one entry in the recording's transaction; at most one belongs to each."""
         connection: sqlite3.Connection = recording.connection
-        rows = connection.execute("SELECT body, head FROM ledger ORDER BY idx").fetchall()
-        # Replayed inside the transaction: another process may have written since.
-        step(replay(parse_entry(row["body"]) for row in rows), entry)
-        index = len(rows)
-        head = append(rows[-1]["head"] if rows else GENESIS, entry)
+        # Read inside the transaction: another process may have written since.
+        here, state = self._replayed()
+        self.witness.check(here)
+        step(state, entry)
+        if isinstance(entry, Reserve):
+            check_reserve(state, self.caps, entry)
+        index = here.entries
+        head = append(here.head, entry)
         now = format_time(self._clock())
         signed = seal(
             self._identity,
             Context.LEDGER,
             LedgerHead(site_id=self._site_id, entries=index + 1, head=head, at=now),
         )
+        following = Point(entries=index + 1, head=head)
+        self.witness.announce(here, following)
         connection.execute(
             "INSERT INTO ledger (idx, body, head, signature, written_at) VALUES (?, ?, ?, ?, ?)",
             (index, entry.canonical(), head, signed.canonical(), now),
         )
         recording.attributes["ledger_entries"] = index + 1
         recording.attributes["ledger_head"] = head
+        recording.after.append(lambda: self.witness.confirm(following))
         return index
 
     def _signed(self, raw: bytes, entries: int, head: str) -> bool:
@@ -317,9 +379,7 @@ class Ledger:
         return Reserve(
             plan_digest=digest,
             study_id=plan.study_id,
-            attempts=plan.training.attempts,
-            noise_multiplier=plan.privacy.noise_multiplier,
-            sampling_rate=plan.training.sampling_rate,
+            mechanisms=plan_events(plan),
             delta=plan.privacy.delta,
             hospitals_per_patient=plan.privacy.hospitals_per_patient,
             salt=self._salt(),

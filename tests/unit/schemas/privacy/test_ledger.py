@@ -1,4 +1,4 @@
-"""PRIVACY-8, -9, -10: the balance follows from the entries, and never grows by itself."""
+"""The balance follows from the entries, and never grows by itself."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import BudgetExceeded, CohortiumError, ErrorCode, ProtocolError
+from schemas.privacy.events import MechanismEvent, MechanismName
 from schemas.privacy.ledger import (
     GENESIS,
     Charge,
@@ -32,22 +33,45 @@ def reserve(plan: str = PLAN, attempts: int = 3, **changes: object) -> Reserve:
     values = {
         "plan_digest": plan,
         "study_id": "heart",
-        "attempts": attempts,
-        "noise_multiplier": 13.0,
-        "sampling_rate": 1.0,
+        "mechanisms": (training(attempts),),
         "delta": 1e-5,
         "salt": SALT,
     }
     return Reserve.model_validate(values | changes)
 
 
+def training(attempts: int, *, sigma: float = 13.0, rate: float = 1.0) -> MechanismEvent:
+    return event("training", attempts, sigma, rate)
+
+
+def preparation(attempts: int) -> MechanismEvent:
+    return event("preparation", attempts, 20.0, 1.0)
+
+
+def event(name: MechanismName, attempts: int, sigma: float, rate: float) -> MechanismEvent:
+    return MechanismEvent(
+        name=name,
+        noise_multiplier=sigma,
+        sampling_rate=rate,
+        is_local=False,
+        releases_per_attempt=1,
+        attempts=attempts,
+    )
+
+
 def charge(
-    round_: int, attempt: int = 0, plan: str = PLAN, kind: str = "train", roster: str = ROSTER
+    round_: int,
+    attempt: int = 0,
+    plan: str = PLAN,
+    kind: str = "train",
+    roster: str = ROSTER,
+    mechanism: str = "",
 ) -> Charge:
     return Charge.model_validate(
         {
             "plan_digest": plan,
             "kind": kind,
+            "mechanism": mechanism or {"train": "training", "evaluate": "evaluation"}[kind],
             "round": round_,
             "attempt": attempt,
             "roster_hash": roster,
@@ -73,7 +97,6 @@ def refusal(entries: Sequence[LedgerEntry]) -> ErrorCode:
 def test_the_empty_ledger_owes_nothing() -> None:
     assert replay([]) == LedgerState()
     assert replay([]).charged_epsilon(delta=1e-5) == 0.0
-    assert replay([]).committed_epsilon(delta=1e-5) == 0.0
 
 
 def test_every_opened_attempt_counts() -> None:
@@ -146,8 +169,6 @@ def test_settling_frees_only_attempts_never_opened() -> None:
     after = step(before, settle())
     assert after.accounts[PLAN].remaining == 0
     assert after.charged_epsilon(delta=1e-5) == before.charged_epsilon(delta=1e-5)
-    assert after.committed_epsilon(delta=1e-5) == after.charged_epsilon(delta=1e-5)
-    assert after.committed_epsilon(delta=1e-5) < before.committed_epsilon(delta=1e-5)
 
 
 def test_a_refused_entry_leaves_the_state_as_it_was() -> None:
@@ -171,20 +192,69 @@ def test_epsilon_of_a_plan_uses_its_own_scope() -> None:
 
 
 def test_two_studies_on_the_same_patients_compose() -> None:
-    """PRIVACY-10: all plans on the same patients together."""
-    first, second = reserve(attempts=12), reserve(OTHER_PLAN, attempts=12, sampling_rate=0.5)
-    state = replay([first])
-    alone = state.committed_epsilon(delta=1e-5)
-    considered = state.committed_epsilon(delta=1e-5, also=second)
-    assert alone < considered < 2 * alone
-    assert considered == step(state, second).committed_epsilon(delta=1e-5)
+    """PRIVACY-8: what is spent is one number over all plans on the same patients."""
+    first = [reserve(attempts=12), *(charge(i) for i in range(12))]
+    poisson = reserve(OTHER_PLAN, mechanisms=(training(12, rate=0.5),))
+    second = [poisson, *(charge(i, plan=OTHER_PLAN) for i in range(12))]
+    alone = replay(first).charged_epsilon(delta=1e-5)
+    both = replay([*first, *second]).charged_epsilon(delta=1e-5)
+    assert alone < both < alone + replay(second).charged_epsilon(delta=1e-5)
+    assert replay([*second, *first]).charged_epsilon(delta=1e-5) == both
 
 
 def test_the_widest_scope_holds_for_all() -> None:
     """PRIVACY-10: the largest h among them."""
-    narrow = replay([reserve(attempts=12)])
+    narrow = [reserve(attempts=12), *(charge(i) for i in range(12))]
+    alone = replay(narrow).charged_epsilon(delta=1e-5)
     wide = reserve(OTHER_PLAN, attempts=1, hospitals_per_patient=2)
-    assert narrow.committed_epsilon(delta=1e-5, also=wide) > 2.0
+    assert replay([*narrow, wide]).charged_epsilon(delta=1e-5) > 2 * alone
+
+
+# --- mechanisms ------------------------------------------------------------------------------
+
+
+def prepared(*entries: LedgerEntry) -> list[LedgerEntry]:
+    """A plan of two preparations and three training attempts, and what follows."""
+    return [reserve(mechanisms=(preparation(2), training(3))), *entries]
+
+
+def test_a_retry_of_the_preparation_never_eats_a_training_attempt() -> None:
+    """PRIVACY-8: a balance for each mechanism."""
+    twice = [charge(0, attempt, mechanism="preparation") for attempt in range(2)]
+    state = replay(prepared(*twice, charge(1)))
+    account = state.accounts[PLAN]
+    assert (account.remaining_of("preparation"), account.remaining_of("training")) == (0, 2)
+    assert (account.charged, account.remaining) == (3, 2)
+    assert refusal(prepared(*twice, charge(0, 2, mechanism="preparation"))) is (
+        ErrorCode.LEDGER_RESERVE_SPENT
+    )
+    assert replay(prepared(*twice, *(charge(1, i) for i in range(3)))).accounts[PLAN].remaining == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        prepared(charge(0)),  # round 0 is the preparation
+        prepared(charge(1, mechanism="preparation")),
+        [reserve(), charge(0, mechanism="preparation")],  # none was reserved
+    ],
+)
+def test_no_mechanism_is_opened_as_another(wrong: list[LedgerEntry]) -> None:
+    """PRIVACY-8: neither borrows the other's attempts or noise."""
+    assert refusal(wrong) is ErrorCode.LEDGER_NOT_RESERVED
+
+
+def test_a_mechanism_is_reserved_once() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        reserve(mechanisms=(training(1), training(1)))
+
+
+def test_the_evaluation_is_recorded_and_costs_nothing() -> None:
+    """PRIVACY-8: outside epsilon, inside the ledger."""
+    state = replay([reserve(attempts=1), charge(0, kind="evaluate")])
+    assert state.accounts[PLAN].opened == {"evaluation": 1}
+    assert state.accounts[PLAN].charged == 0
+    assert state.charged_epsilon(delta=1e-5) == 0.0
 
 
 # --- for any entries at all -----------------------------------------------------------------
@@ -265,11 +335,13 @@ def test_entries_survive_storage(entry: LedgerEntry) -> None:
         b"[]",
         b"{}",
         settle().canonical().replace(b"settle", b"refund"),
-        settle().canonical().replace(b'"version":1', b'"version":1,"x":1'),
-        settle().canonical().replace(b'"version":1', b'"version":2'),
+        settle().canonical().replace(b'"version":2', b'"version":2,"x":1'),
+        settle().canonical().replace(b'"version":2', b'"version":1'),
         settle().canonical().replace(b",", b", "),
         charge(1).canonical().replace(b'"round":1', b'"round":-1'),
         reserve().canonical().replace(b'"attempts":3', b'"attempts":0'),
+        charge(1).canonical().replace(b'"training"', b'"evaluation"'),
+        charge(1).canonical().replace(b'"training"', b'"tuning"'),
         b"\xff\xfe",
     ],
 )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from schemas.canonical import sha256_hex
 from schemas.errors import CohortiumError, ErrorCode
@@ -11,6 +15,7 @@ from schemas.governance.study import StudyPlan
 from schemas.signing import Context, seal
 from site_node.context import SiteContext
 from tests.support.sites import TestClock, approve, make_sites, real_plan, sealed
+from tests.support.starts import FROM_FILE, start_weights
 
 
 def refused(site: SiteContext, kind: str, study: str, body: bytes) -> ErrorCode:
@@ -57,14 +62,42 @@ def test_what_is_not_what_it_says_is_refused(
 
 
 def test_weights_are_kept_only_for_a_plan_that_names_them(sites: list[SiteContext]) -> None:
-    site, weights = sites[0], b"safetensors"
-    plan = real_plan(sites, model={"initial_weights_sha256": sha256_hex(weights)})
+    site = sites[0]
+    weights = start_weights(real_plan(sites, model=FROM_FILE).model)
+    named = {"initial_weights_sha256": sha256_hex(weights)}
+    plan = real_plan(sites, model=FROM_FILE | named)
     site.inbox.receive("plan", "heart", sealed(plan))
     with pytest.raises(CohortiumError) as caught:
         site.inbox.weights(plan)
     assert caught.value.code is ErrorCode.WEIGHTS_MISSING
     site.inbox.receive("weights", "heart", weights)
     assert site.inbox.weights(plan) == site.weights(sha256_hex(weights)) == weights
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers_are_not_kept(sites: list[SiteContext], value: float) -> None:
+    """PRIVACY-20"""
+    weights = bytes(save({"linear.weight": np.full((1, 4), value), "linear.bias": np.zeros(1)}))
+    named = {"initial_weights_sha256": sha256_hex(weights)}
+    sites[0].inbox.receive("plan", "heart", sealed(real_plan(sites, model=FROM_FILE | named)))
+    assert refused(sites[0], "weights", "heart", weights) is ErrorCode.WEIGHTS_MALFORMED
+    assert sha256_hex(weights) not in sites[0].inbox.have()
+
+
+@pytest.mark.parametrize("weights", [b"safetensors", pickle.dumps({"linear.bias": [0.0]})])
+def test_weights_that_are_no_safetensors_are_not_kept(
+    sites: list[SiteContext], weights: bytes
+) -> None:
+    named = {"initial_weights_sha256": sha256_hex(weights)}
+    sites[0].inbox.receive("plan", "heart", sealed(real_plan(sites, model=FROM_FILE | named)))
+    assert refused(sites[0], "weights", "heart", weights) is ErrorCode.WEIGHTS_MALFORMED
+
+
+def test_weights_for_a_plan_with_a_seed_are_not_kept(sites: list[SiteContext]) -> None:
+    weights = start_weights(real_plan(sites).model)
+    named = {"initial_weights_sha256": sha256_hex(weights)}
+    sites[0].inbox.receive("plan", "heart", sealed(real_plan(sites, model=named)))
+    assert refused(sites[0], "weights", "heart", weights) is ErrorCode.WEIGHTS_MISMATCH
 
 
 def test_only_a_pinned_approver_counts(sites: list[SiteContext], plan: StudyPlan) -> None:

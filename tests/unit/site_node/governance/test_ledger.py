@@ -8,6 +8,9 @@ import pytest
 
 from schemas.errors import BudgetExceeded, CohortiumError, ErrorCode
 from schemas.governance.study import StudyPlan
+from schemas.privacy.accounting import total_epsilon
+from schemas.privacy.events import Mechanism
+from schemas.privacy.filter import Cost, PrivacyFilter
 from schemas.privacy.ledger import GENESIS, Charge
 from site_node.context import SiteContext, open_site
 from site_node.governance.audit import AuditRow
@@ -76,7 +79,10 @@ def test_settling_returns_only_attempts_never_opened(
     full = site.ledger.budget().committed
     assert site.ledger.settle(approved.digest()) == 11
     budget = site.ledger.budget()
-    assert 0 < budget.committed == budget.spent < full
+    one = total_epsilon([Mechanism(16.0, 1.0, 1)], delta=1e-5)
+    assert budget.spent == one
+    assert budget.committed == PrivacyFilter(8.0, 1e-5).epsilon_of(Cost(1 / 16**2))
+    assert one < budget.committed < full
     assert site.ledger.settle(approved.digest()) == 0
     with pytest.raises(CohortiumError) as caught:
         charge(site, approved, 1)
@@ -139,3 +145,30 @@ def test_a_ledger_that_grows_while_it_is_read_verifies(
 
     monkeypatch.setattr(site.audit, "rows", charge_then_read)
     assert site.ledger.verify().problems == ()
+
+
+def test_a_process_that_has_replayed_notices_another_ledger(
+    site: SiteContext, approved: StudyPlan
+) -> None:
+    """Only what was added is read again, and only while the last head seen stands in its place."""
+    charge(site, approved, 0)
+    charge(site, approved, 1)
+    digest = approved.digest()
+    assert site.ledger.state().accounts[digest].charged == 2
+    tamper(site, "DELETE FROM ledger WHERE idx = 2")
+    assert site.ledger.state().accounts[digest].charged == 1
+    tamper(site, "UPDATE ledger SET head = lower(hex(randomblob(32))) WHERE idx = 1")
+    tamper(site, "DELETE FROM ledger WHERE idx = 0")
+    with pytest.raises(CohortiumError) as caught:
+        site.ledger.state()
+    assert caught.value.code is ErrorCode.LEDGER_NOT_RESERVED
+
+
+def test_what_another_process_charged_counts_at_once(
+    site: SiteContext, approved: StudyPlan
+) -> None:
+    other = open_site(site.home, site.clock)
+    for number in range(4):
+        charge(other if number % 2 else site, approved, number)
+    assert site.ledger.charges(approved.digest()) == other.ledger.charges(approved.digest()) == 4
+    assert site.ledger.verify().is_intact
