@@ -32,6 +32,21 @@ class ServiceSettings(_Section):
     task_deadline_seconds: float = Field(default=120.0, ge=1, le=3600)
     stop_grace_seconds: float = Field(default=10.0, ge=1, le=120)
     health_seconds: float = Field(default=2.0, ge=0.1, le=60)
+    # answers of a study leave at multiples of it: see `site_node.pace`
+    answer_quantum_seconds: float = Field(default=0.05, ge=0.01, le=10)
+
+
+class LedgerSettings(_Section):
+    """Where the ledger's witness lies; best on another disk than the site's folder."""
+
+    witness: str = ""  # an absolute path; empty: witness/ledger.witness in the site's folder
+
+    @field_validator("witness")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if value and not Path(value).is_absolute():
+            raise ValueError("the witness's path must be absolute")
+        return value
 
 
 class DebugSettings(_Section):
@@ -50,6 +65,7 @@ class SiteConfig(_Section):
     known_bundles: tuple[HexBytes32, ...] = ()
     floors: Floors = Floors()
     service: ServiceSettings = ServiceSettings()
+    ledger: LedgerSettings = LedgerSettings()
     debug: DebugSettings = DebugSettings()
 
     @field_validator("known_vendors", "known_bundles", mode="before")

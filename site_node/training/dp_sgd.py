@@ -11,39 +11,44 @@ the unit: a patient's gradient is the mean of the gradients of the patient's row
 
 Sensitivity is exact only if a patient's integers do not depend on who else is in the batch. Matrix
 kernels round differently for batches of different sizes, so every batch has the same number of
-rows, empty places filled with zero rows whose gradients are dropped; the tests hold that the sum
-with a patient is the sum without, plus the patient's own integers, to the last bit.
+rows, a function of the plan alone; the tests hold that the sum with a patient is the sum without,
+plus the patient's own integers, to the last bit.
+
+As much is computed as the coins could have asked for: batches and patients without anybody fill up
+what they did not (PRIVACY-16, `sampled_room`).
 """
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus.grad_sample import GradSampleModule
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from schemas.entropy import Entropy
 from schemas.errors import ErrorCode, ProtocolError
-from schemas.governance.study import StudyPlan
-from schemas.models import parameter_count
-from schemas.secagg.quantise import NoisedUpdate, QuantisedUpdate, integer_gradient_sum
+from schemas.governance.study import StudyPlan, SumTerms
+from schemas.models.optimiser import OptimiserState
+from schemas.preparation import prepare
+from schemas.secagg.quantise import NoisedUpdate, QuantisedUpdate
 from site_node.cohort.features import Features
+from site_node.training.gradients import RowGradients
+from site_node.training.losses import Batch, row_losses
 from site_node.training.networks import build_network, parameter_order
 from site_node.training.noise import discrete_gaussian
+from site_node.training.patients import PatientSum
+from site_node.training.sampling import sampled_room
 
-# Rows of every batch, whatever the sample: a multiple of the kernels' blocks. 128 rows of the
-# largest small-cnn gradient (14 561 values) are 7 MiB, and twice that as float64.
-BATCH_ROWS = 128
+_MOST_ROWS = 128  # more gain nothing: a batch is work for the cache already
+_MOST_VALUES = 1 << 26  # gradients of a batch: 256 MiB of float32, one row at least
+_MOST_PIXELS = 1 << 20  # inputs of a batch: a layer holds up to 64 channels of them
 
 
 def clipped_integer_sum(
     plan: StudyPlan,
-    parameters: NDArray[np.float64],
+    state: OptimiserState,
     features: Features,
     chosen: NDArray[np.bool_],
 ) -> QuantisedUpdate:
@@ -51,69 +56,61 @@ def clipped_integer_sum(
 
     Args:
         plan: the approved plan: clip (L2, per patient) and integer_clip (the same in grid units).
-        parameters: (d,) float64, the model of this round.
+        state: the model of this round, and the sum of the preparation if the plan has one.
         features: training rows grouped by patient.
         chosen: (patients,) bool, this round's sample.
 
     Returns:
         int64 (d,) whose sensitivity to one patient is at most integer_clip, exactly.
     """
-    total = np.zeros(len(parameters), dtype=np.int64)
-    network = GradSampleModule(
-        build_network(plan.model, parameters), batch_first=True, loss_reduction="sum"
-    )
-    training = plan.training
-    for rows in _pieces(features, chosen):
-        means = patient_gradients(plan, network, features, rows)
-        total += integer_gradient_sum(means, training.clip, training.integer_clip)
-    return QuantisedUpdate(total)
+    network = build_network(plan.model, state.parameters)
+    gradients = RowGradients(network, parameter_order(plan.model))
+    weight = prepare(plan, state.prepared).positive_weight
+    return summed_patients(plan, gradients, weight, features, chosen)
 
 
-def patient_gradients(
-    plan: StudyPlan, network: GradSampleModule, features: Features, rows: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Give the mean gradient of every patient that `rows` belong to, (patients, d) float64.
+def summed_patients(
+    plan: StudyPlan,
+    gradients: RowGradients,
+    positive_weight: float,
+    features: Features,
+    chosen: NDArray[np.bool_],
+) -> QuantisedUpdate:
+    """Sum the chosen patients' clipped gradients of a network that is built already.
 
     Args:
         plan: the approved plan.
-        network: the wrapped network; its gradients are cleared before and after.
-        features: training rows.
-        rows: all rows of some patients, ascending.
+        gradients: of the plan's network, with this round's parameters.
+        positive_weight: of the loss of a positive row.
+        features: training rows grouped by patient.
+        chosen: (patients,) bool, this round's sample.
     """
-    present, local = np.unique(features.patient[rows], return_inverse=True)
-    sums = torch.zeros(len(present), parameter_count(plan.model), dtype=torch.float64)
-    for start in range(0, len(rows), BATCH_ROWS):
-        batch = rows[start : start + BATCH_ROWS]
-        index = torch.from_numpy(local[start : start + BATCH_ROWS].astype(np.int64))
-        sums.index_add_(0, index, _row_gradients(plan, network, features, batch))
-    counts = np.bincount(local, minlength=len(present)).astype(np.float64)
-    means: NDArray[np.float64] = sums.numpy() / counts[:, None]
-    return means
+    training, size = plan.training, batch_rows(plan)
+    counts = np.bincount(features.patient, minlength=features.patients)
+    total = PatientSum(plan.model.parameters, training.clip, training.integer_clip)
+    rows = np.flatnonzero(chosen[features.patient])
+    room = max(len(rows), sampled_room(counts, training.sampling_rate))
+    for start in range(0, room, size):
+        batch = rows[start : start + size]
+        inputs, happened = _batch(features, batch, size, positive_weight)
+        total.add(gradients(inputs, partial(_losses, plan, happened)), features.patient[batch])
+    everyone = np.ones(features.patients, dtype=np.int64)
+    return QuantisedUpdate(total.finish(sampled_room(everyone, training.sampling_rate)))
 
 
-def _row_gradients(
-    plan: StudyPlan, network: GradSampleModule, features: Features, batch: NDArray[np.int64]
-) -> torch.Tensor:
-    """Give the gradient of every row, (rows, d) float64, from one batch of the fixed size."""
-    inputs = torch.zeros(BATCH_ROWS, *features.x.shape[1:])
-    inputs[: len(batch)] = torch.from_numpy(features.x[batch])
-    targets = torch.zeros(BATCH_ROWS)
-    targets[: len(batch)] = torch.from_numpy(features.y[batch].astype(np.float32))
-    network.zero_grad(set_to_none=True)
-    with warnings.catch_warnings():
-        # Inputs carry no gradient on purpose: a gradient per pixel would be computed for nothing.
-        warnings.filterwarnings("ignore", message="Full backward hook is firing")
-        loss = binary_cross_entropy_with_logits(network(inputs), targets, reduction="sum")
-        torch.autograd.backward(loss)
-    named = dict(network._module.named_parameters())
-    parts = [named[n].grad_sample[: len(batch)] for n in parameter_order(plan.model)]
-    gradients = torch.cat([part.reshape(len(batch), -1) for part in parts], dim=1).double()
-    network.zero_grad(set_to_none=True)
-    return gradients
+def batch_rows(plan: StudyPlan) -> int:
+    """Give the rows of every batch of a plan, whatever the sample: a power of two, at most 128."""
+    values = max(1, _MOST_VALUES // plan.model.parameters)
+    pixels = max(1, _MOST_PIXELS // max(1, plan.model.image_rows * plan.model.image_columns))
+    return 1 << min(_MOST_ROWS, values, pixels).bit_length() - 1
 
 
 def noised_update(
-    plan: StudyPlan, quantised: QuantisedUpdate, cohort_size: int, entropy: Entropy
+    plan: StudyPlan,
+    terms: SumTerms,
+    quantised: QuantisedUpdate,
+    cohort_size: int,
+    entropy: Entropy,
 ) -> NoisedUpdate:
     """Add this site's share of the noise: variance sigma^2 integer_clip^2 / (|U| - t - lost).
 
@@ -123,38 +120,43 @@ def noised_update(
 
     Args:
         plan: the approved plan.
+        terms: of the sum this is for: `plan.sum_terms(round)`.
         quantised: this site's clipped sum.
         cohort_size: |U|, the number of sites of the signed cohort.
         entropy: the operating system's generator.
 
     Raises:
         ProtocolError: the cohort is smaller than the plan's minimum.
+        ValueError: the terms are those of dp-fedavg, whose updates hold their noise already.
     """
+    if terms.is_local:
+        raise ValueError("an update of dp-fedavg holds its noise already")
     if cohort_size < plan.fewest_summed or cohort_size > len(plan.sites):
         raise ProtocolError(
             ErrorCode.COHORT_TOO_SMALL,
             "The cohort does not have the size the plan allows.",
             hint="Wait until enough hospitals are ready.",
         )
-    share = plan.privacy.noise_multiplier * plan.training.integer_clip
-    sigma = share / math.sqrt(plan.noise_sharers(cohort_size))
+    share = terms.noise_multiplier * terms.integer_clip
+    sigma = share / math.sqrt(plan.noise_sharers(cohort_size, terms))
     noise = discrete_gaussian(sigma, len(quantised.values), entropy)
     return NoisedUpdate(quantised.values + noise)
 
 
-def _pieces(features: Features, chosen: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
-    """Give the row numbers of whole chosen patients, as many as fit one batch.
+def _losses(plan: StudyPlan, happened: Batch, outputs: torch.Tensor) -> torch.Tensor:
+    return row_losses(plan, outputs, happened)
 
-    A patient with more rows than a batch comes alone.
-    """
-    rows = np.flatnonzero(chosen[features.patient])
-    owners = features.patient[rows]
-    start = 0
-    while start < len(rows):
-        end = min(start + BATCH_ROWS, len(rows))
-        if end < len(rows) and owners[end] == owners[end - 1]:
-            first = int(np.searchsorted(owners, owners[end], side="left"))
-            behind = int(np.searchsorted(owners, owners[end], side="right"))
-            end = first if first > start else behind
-        yield rows[start:end]
-        start = end
+
+def _batch(
+    features: Features, rows: NDArray[np.int64], size: int, positive_weight: float
+) -> tuple[torch.Tensor, Batch]:
+    """Give inputs and outcomes of ``size`` rows, the places behind ``rows`` filled with zeros."""
+    inputs = torch.zeros(size, *features.x.shape[1:])
+    inputs[: len(rows)] = torch.from_numpy(features.x[rows])
+    y = torch.zeros(size)
+    y[: len(rows)] = torch.from_numpy(features.y[rows].astype(np.float32))
+    time = None
+    if features.time is not None:
+        time = torch.zeros(size)
+        time[: len(rows)] = torch.from_numpy(features.time[rows])
+    return inputs, Batch(y=y, time=time, positive_weight=positive_weight)

@@ -1,4 +1,18 @@
-"""Which counts does this site add to the evaluation of the final model?"""
+"""Which counts does this site add to the evaluation of the final model?
+
+A Cox model is judged by one question that every patient can answer: the event by the horizon, the
+last of the plan's time edges, or not?
+
+| patient of a Cox study | counts as |
+| --- | --- |
+| event at or before the horizon | positive |
+| event beyond the horizon; event-free and followed to the horizon or longer | negative |
+| event-free, last seen before the horizon | left out: nobody knows |
+
+The score is the logit of the predicted probability of an event by the horizon. Leaving out who was
+censored early favours those who had the event: observed risk is overstated where many are lost,
+and so is miscalibration; the ranking is touched only where being lost depends on the risk.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +30,9 @@ from schemas.evaluation import (
     join_sections,
 )
 from schemas.evaluation.bins import CONFUSION_CELLS
-from schemas.governance.study import StudyPlan
+from schemas.governance.study import Architecture, StudyPlan
 from site_node.cohort.features import Features
+from site_node.training.losses import event_logits, need_times
 from site_node.training.networks import build_network
 
 _CHUNK_ROWS = 1024  # bounds the memory of a forward pass
@@ -34,11 +49,14 @@ def patient_logits(
         features: rows of the split to score.
     """
     network = build_network(plan.model, parameters).eval()
+    is_cox = plan.model.architecture is Architecture.COX
     logits = np.empty(len(features.y))
     with torch.no_grad():
         for start in range(0, len(features.y), _CHUNK_ROWS):
             rows = slice(start, start + _CHUNK_ROWS)
-            logits[rows] = network(torch.from_numpy(features.x[rows])).double().numpy()
+            outputs = network(torch.from_numpy(features.x[rows]))
+            scores = event_logits(outputs) if is_cox else outputs
+            logits[rows] = scores.double().numpy()
     counts = np.bincount(features.patient, minlength=features.patients)
     sums = np.bincount(features.patient, weights=logits, minlength=features.patients)
     return sums / np.maximum(counts, 1)
@@ -62,8 +80,8 @@ def evaluation_vector(
     logits, positive = np.empty(0), np.empty(0, dtype=bool)
     if features_test.patients:
         logits = np.nan_to_num(patient_logits(plan, parameters, features_test), nan=-np.inf)
-        positive = np.zeros(features_test.patients, dtype=bool)
-        positive[features_test.patient] = features_test.y == 1
+        counted, positive = _answers(plan, features_test)
+        logits, positive = logits[counted], positive[counted]
     return join_sections(
         bins,
         {
@@ -71,6 +89,23 @@ def evaluation_vector(
             CALIBRATION: calibration_words(_probability(logits), positive),
         },
     )
+
+
+def _answers(plan: StudyPlan, features: Features) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Say which patients count in the evaluation, and which of all are positive; (patients,) each.
+
+    Raises:
+        DataRejected: FEATURES_INVALID, a Cox study without follow-up times.
+    """
+    event = np.zeros(features.patients, dtype=bool)
+    event[features.patient] = features.y == 1
+    if plan.model.architecture is not Architecture.COX:
+        return np.ones(features.patients, dtype=bool), event
+    time = np.zeros(features.patients, dtype=np.float32)
+    time[features.patient] = need_times(features.time)
+    horizon = np.float32(plan.model.time_edges[-1])
+    positive = event & (time <= horizon)
+    return positive | (time >= horizon), positive
 
 
 def _discrimination(

@@ -11,44 +11,10 @@ from torch import nn
 
 from schemas.governance.study import Architecture, ModelTerms
 from schemas.models import layout, split_tensors
-from schemas.models.layouts import CNN_CHANNELS, CNN_KERNEL
-
-
-class LinearUnit(nn.Module):
-    """One linear unit: logistic regression when read through the logistic function."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Give logits (n,) of features (n, width)."""
-        logits: torch.Tensor = self.linear(x)
-        return logits.squeeze(1)
-
-
-class SmallCnn(nn.Module):
-    """Three tanh convolutions of stride 2 and one linear unit.
-
-    tanh bounds the activations, which keeps per-patient gradients near the clip
-    (Papernot et al. 2021, "Tempered sigmoid activations"); no layer mixes patients.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        first, second, third = CNN_CHANNELS
-        self.conv1 = nn.Conv2d(1, first, CNN_KERNEL, stride=2, padding=1)
-        self.conv2 = nn.Conv2d(first, second, CNN_KERNEL, stride=2, padding=1)
-        self.conv3 = nn.Conv2d(second, third, CNN_KERNEL, stride=2, padding=1)
-        self.linear = nn.Linear(width, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Give logits (n,) of images (n, 1, rows, columns) with grey values in [0, 1]."""
-        hidden = 2.0 * x - 1.0
-        for convolution in (self.conv1, self.conv2, self.conv3):
-            hidden = torch.tanh(convolution(hidden))
-        logits: torch.Tensor = self.linear(hidden.flatten(1))
-        return logits.squeeze(1)
+from schemas.models.resnet import has_small_stem
+from site_node.training.architectures import GroupedHazards, LinearUnit, SmallCnn, TanhLayers
+from site_node.training.per_sample import check_per_sample
+from site_node.training.resnet import ResNet18
 
 
 def build_network(model: ModelTerms, flat: NDArray[np.float64]) -> nn.Module:
@@ -60,6 +26,7 @@ def build_network(model: ModelTerms, flat: NDArray[np.float64]) -> nn.Module:
 
     Raises:
         ConfigError: `flat` does not fit the architecture.
+        InternalError: a layer would mix patients; see `check_per_sample`.
     """
     tensors = split_tensors(model, flat)
     # Built without initial values ("meta"), so that torch's generator is never drawn from.
@@ -71,7 +38,9 @@ def build_network(model: ModelTerms, flat: NDArray[np.float64]) -> nn.Module:
     )
     for parameter in network.parameters():
         parameter.requires_grad_(True)
-    return network.train()
+    network.train()
+    check_per_sample(network)
+    return network
 
 
 def parameter_order(model: ModelTerms) -> tuple[str, ...]:
@@ -84,7 +53,13 @@ def _network(model: ModelTerms) -> nn.Module:
     match model.architecture:
         case Architecture.LOGISTIC | Architecture.SCATTERING_LOGISTIC:
             return LinearUnit(width)
+        case Architecture.COX:
+            return GroupedHazards(width, len(model.time_edges))
+        case Architecture.MLP:
+            return TanhLayers(model.input_width, model.hidden)
         case Architecture.SMALL_CNN:
             return SmallCnn(width)
+        case Architecture.RESNET18:
+            return ResNet18(has_small_stem=has_small_stem(model.image_rows, model.image_columns))
         case _ as never:
             assert_never(never)

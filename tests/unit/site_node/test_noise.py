@@ -67,6 +67,13 @@ def test_standard_deviation_is_right_to_half_a_percent(sigma: float) -> None:
     assert abs(sample.mean()) < 5 * sigma / math.sqrt(MILLION)
 
 
+@pytest.mark.parametrize("sigma", [17.0, 5_000.0, 2.3e6])  # one, two and three draws
+@pytest.mark.parametrize("factor", [0.99, 1.01, math.sqrt(3 / 4), 0.5])
+def test_a_standard_deviation_off_by_one_per_cent_is_noticed(sigma: float, factor: float) -> None:
+    """PRIVACY-3: the half per cent can fail: 0.5 % are seven standard errors of a million."""
+    assert abs(draw(sigma * factor).astype(np.float64).std() / sigma - 1) > 0.005
+
+
 @pytest.mark.parametrize("sigma", TABLE_SIGMAS + WIDE_SIGMAS)
 def test_distribution_is_accepted(sigma: float) -> None:
     assert looks_right(draw(sigma), sigma)
@@ -176,10 +183,26 @@ def test_no_noise_is_ever_drawn_twice() -> None:
     assert len(seen) == 200
 
 
-def test_noise_of_two_sites_is_uncorrelated() -> None:
-    first, second = draw(2.3e6, seed="a").astype(float), draw(2.3e6, seed="b").astype(float)
-    correlation = float(np.corrcoef(first, second)[0, 1])
-    assert abs(correlation) < 4 / math.sqrt(MILLION)
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.corrcoef(first.astype(float), second.astype(float))[0, 1])
+
+
+@pytest.mark.parametrize("sigma", [17.0, 5_000.0, 2.3e6])
+def test_noise_of_two_sites_is_uncorrelated(sigma: float) -> None:
+    """PRIVACY-3: variances of shares add up only if the shares are independent."""
+    first, second = draw(sigma, seed="a"), draw(sigma, seed="b")
+    assert abs(correlation(first, second)) < 4 / math.sqrt(MILLION)
+    # the bound can fail: one hundredth of the other's noise in a site's own
+    assert abs(correlation(first + second // 100 * 2, second)) > 4 / math.sqrt(MILLION)
+
+
+def test_noise_of_two_calls_at_one_site_is_uncorrelated() -> None:
+    """PRIVACY-3: a retried attempt draws anew."""
+    entropy = FixedEntropy("one site")
+    first = discrete_gaussian(2.3e6, MILLION, entropy)
+    second = discrete_gaussian(2.3e6, MILLION, entropy)
+    assert abs(correlation(first, second)) < 4 / math.sqrt(MILLION)
+    assert np.intersect1d(first, second).size < MILLION // 5  # as many meet by chance alone
 
 
 def test_neighbouring_values_are_uncorrelated() -> None:

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from site_node.training.sampling import poisson_mask
+from site_node.training.sampling import poisson_mask, sampled_room
 from tests.support.secure_sum import FixedEntropy
 
 MILLION = 1_000_000
@@ -65,3 +65,43 @@ def test_no_patients_give_an_empty_batch(rate: float) -> None:
 def test_what_is_no_rate_is_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="rate"):
         poisson_mask(5, rate, os.urandom)
+
+
+# --- room -----------------------------------------------------------------------------------
+
+
+def exceeded_exactly(patients: int, rate: float, room: int) -> float:
+    """P(more than ``room`` of so many patients), from the binomial distribution."""
+    log = [
+        math.lgamma(patients + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(patients - k + 1)
+        + k * math.log(rate)
+        + (patients - k) * math.log1p(-rate)
+        for k in range(room + 1, patients + 1)
+    ]
+    return sum(map(math.exp, log))
+
+
+@pytest.mark.parametrize("patients", [20, 200, 5000])
+@pytest.mark.parametrize("rate", [0.001, 0.05, 0.3, 0.9])
+def test_the_room_is_exceeded_less_often_than_promised(patients: int, rate: float) -> None:
+    """PRIVACY-16: chance 2^-40 at most; a room of six standard deviations would not do."""
+    room = sampled_room(np.ones(patients, dtype=np.int64), rate)
+    assert exceeded_exactly(patients, rate, room) <= 2**-40
+    if (patients, rate) == (200, 0.05):
+        six = math.ceil(10 + 6 * math.sqrt(200 * 0.05 * 0.95))
+        assert exceeded_exactly(patients, rate, six) > 2**-40
+
+
+def test_the_room_is_not_wasteful() -> None:
+    ones = np.ones(5000, dtype=np.int64)
+    assert sampled_room(ones, 0.1) < 500 + 9 * math.sqrt(450)
+    assert sampled_room(ones, 1.0) == 5000
+    assert sampled_room(np.array([3, 4]), 0.01) == 7
+    assert sampled_room(np.zeros(0, dtype=np.int64), 0.5) == 0
+
+
+def test_one_patient_of_many_rows_widens_the_room() -> None:
+    sizes = np.array([1] * 999 + [50])
+    assert sampled_room(sizes, 0.1) > sampled_room(np.ones(1049, dtype=np.int64), 0.1) + 50

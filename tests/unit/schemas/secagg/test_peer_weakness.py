@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from functools import reduce
 from operator import and_, or_
 
@@ -22,6 +21,7 @@ from flwr.supercore.primitives.asymmetric import generate_key_pairs
 
 from schemas.secagg.keys import Attempt, PairMask, pair_seed, self_mask_seed
 from schemas.secagg.streams import KEY_BYTES, Keystream
+from tests.support.secure_sum import FixedEntropy
 
 WORDS = 32
 MOD_RANGE = 1 << 32  # the default of flwr's workflow
@@ -46,21 +46,21 @@ def spread(bits: int) -> int:
     return sum((bits >> (7 * i) & 0x7F) << (8 * i) for i in range(4))
 
 
-def peer_seed() -> bytes:
-    """An agreed key as flwr has it: 32 bytes, in base64."""
-    return base64.urlsafe_b64encode(os.urandom(32))
+def peer_seed(place: int = 0) -> bytes:
+    """An agreed key as flwr has it: 32 bytes, in base64; the same one for the same place."""
+    return base64.urlsafe_b64encode(hashlib.sha256(f"flwr/{place}".encode()).digest())
 
 
 def peer_mask(seed: bytes, n_words: int = WORDS) -> np.ndarray:
     return pseudo_rand_gen(seed, MOD_RANGE, [(n_words,)])[0]
 
 
-def our_seed(**changes: object) -> bytes:
-    """A pair seed of ours, 48 bytes, from fresh keys."""
-    attempt = Attempt(**({name: getattr(ATTEMPT, name) for name in ATTEMPT.__slots__} | changes))
-    ours, theirs = (X25519PrivateKey.from_private_bytes(os.urandom(32)) for _ in range(2))
+def our_seed(place: int = 0) -> bytes:
+    """A pair seed of ours, 48 bytes, from keys of its own for each place."""
+    drawn = FixedEntropy(f"ours/{place}")
+    ours, theirs = (X25519PrivateKey.from_private_bytes(drawn(32)) for _ in range(2))
     public = theirs.public_key().public_bytes_raw().hex()
-    return pair_seed(ours, public, os.urandom(32), attempt, "site-1", "site-2")
+    return pair_seed(ours, public, drawn(32), ATTEMPT, "site-1", "site-2")
 
 
 def our_mask(seed: bytes, n_words: int = WORDS) -> np.ndarray:
@@ -80,14 +80,14 @@ def test_a_real_agreed_key_of_flwr_is_text() -> None:
 
 
 def test_flwr_seeds_have_28_bits() -> None:
-    folds = [folded(peer_seed()) for _ in range(2000)]
+    folds = [folded(peer_seed(place)) for place in range(2000)]
     assert reduce(or_, folds) == 0x7F7F7F7F
     assert reduce(or_, map(compact, folds)).bit_length() == SEED_BITS
     assert all(spread(compact(fold)) == fold for fold in folds)
 
 
 def test_every_one_of_our_256_bits_varies() -> None:
-    keys = [int.from_bytes(our_seed()[:KEY_BYTES], "little") for _ in range(64)]
+    keys = [int.from_bytes(our_seed(place)[:KEY_BYTES], "little") for place in range(64)]
     assert reduce(or_, keys) == (1 << 256) - 1
     assert reduce(and_, keys) == 0
 

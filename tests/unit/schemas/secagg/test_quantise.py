@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from schemas.secagg.quantise import (
     ClippedUpdate,
+    _exceed,
+    block_rows,
     clip_patients,
     integer_gradient_sum,
     quantise,
@@ -143,3 +146,60 @@ def test_an_integer_clip_out_of_range_is_refused(integer_clip: int) -> None:
 def test_rows_that_were_never_clipped_are_refused(row: list[float]) -> None:
     with pytest.raises(ValueError, match="longer"):
         quantise(ClippedUpdate(np.array([row]), 1.0), 1000)
+
+
+# --- sums of rows, and the same bits whatever is beside ------------------------------------------
+
+
+@settings(max_examples=200)
+@given(st.lists(ANY_FLOAT, min_size=1, max_size=8), CLIP, INTEGER_CLIP, st.integers(1, 1000))
+def test_a_mean_never_exceeds_the_integer_clip(
+    values: list[float], clip: float, integer_clip: int, count: int
+) -> None:
+    """PRIVACY-2: also where the row is the sum of a patient's rows."""
+    clipped = clip_patients(np.array([values]), clip, np.array([float(count)]))
+    assert norm_squared(quantise(clipped, integer_clip).values) <= integer_clip**2
+
+
+def test_a_sum_with_its_count_is_clipped_as_its_mean() -> None:
+    rows = np.random.default_rng(3).normal(size=(40, 9)) * 10.0 ** np.arange(-20, 20)[:, None]
+    counts = np.arange(1.0, 41.0)
+    got = clip_patients(rows * counts[:, None], 0.3, counts).rows
+    np.testing.assert_allclose(got, clip_patients(rows, 0.3).rows, rtol=1e-14)
+
+
+@pytest.mark.parametrize("d", [1, 7, 1000, 14_561, 200_000])
+@pytest.mark.parametrize("integer_clip", [1 << 18, 1 << 30])
+def test_a_patients_integers_do_not_depend_on_the_block(d: int, integer_clip: int) -> None:
+    """PRIVACY-2: to the last unit; blocks end where they like."""
+    rng = np.random.default_rng(d)
+    rows = rng.normal(size=(block_rows(d) + 3, d)) if d > 1000 else rng.normal(size=(1030, d))
+    rows[1] = np.inf
+    whole = integer_gradient_sum(rows, 0.7, integer_clip)
+    for left_out in (0, 1, len(rows) - 1):
+        rest = integer_gradient_sum(np.delete(rows, left_out, axis=0), 0.7, integer_clip)
+        alone = integer_gradient_sum(rows[left_out : left_out + 1], 0.7, integer_clip)
+        assert np.array_equal(whole - rest, alone)
+
+
+@pytest.mark.parametrize("integer_clip", [(1 << 26) - 1, 1 << 26, (1 << 26) + 1])
+def test_the_norm_is_exact_on_both_sides_of_where_float_ends(integer_clip: int) -> None:
+    """One grid unit over the limit is seen, by float64 as by integers."""
+    for excess in (0, 1):
+        row = np.array([[float(integer_clip), float(excess)]])
+        lengths = np.vecdot(row, row)
+        assert _exceed(row, lengths, integer_clip).tolist() == [bool(excess)]
+
+
+@pytest.mark.parametrize("clip", [1e-101, 1e101])
+def test_a_clip_that_no_plan_can_have_is_refused(clip: float) -> None:
+    with pytest.raises(ValueError, match="clip"):
+        clip_patients(np.ones((1, 2)), clip)
+
+
+def test_strange_rows_raise_no_warning_that_a_log_could_show() -> None:
+    rows = np.array([[1e308, 1e308], [np.inf, -np.inf], [np.nan, 0.0], [1.0, 0.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = integer_gradient_sum(rows, 1.0, 1000)
+    assert got.tolist() == [1707, 707]
