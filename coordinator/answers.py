@@ -59,9 +59,10 @@ def read_upload(
         raise ProtocolError(ErrorCode.MESSAGE_OUT_OF_ORDER, "An upload of another attempt.")
     if len(frame.blobs) != 1:
         raise ProtocolError(ErrorCode.MESSAGE_MALFORMED, "An upload carries one vector.")
-    length = plan.model.parameters
     if kind == "evaluate":
         length = evaluation_length(plan.evaluation.bins)
+    else:
+        length = plan.sum_terms(round_).words
     tag = int(header.tag, 16)
     if tag >= PRIME:
         raise ProtocolError(ErrorCode.VECTOR_SHAPE, "An upload's tag is out of range.")

@@ -44,12 +44,12 @@ class Calls:
     digest: str
     sums: Sums
     book: Approvals
-    _step: dict[str, int] = field(default_factory=dict)
+    _held: dict[str, int] = field(default_factory=dict)  # site → rounds whose sums it holds
     _part: dict[str, int] = field(default_factory=dict)  # the round to go on from
 
     def knows(self, site: str, round_: int) -> None:
         """Note that a site holds the sums of all rounds below `round_`."""
-        self._step[site] = max(0, round_)
+        self._held[site] = max(0, round_)
 
     def opening(
         self,
@@ -119,7 +119,7 @@ class Calls:
     def closing(self, sites: Iterable[str]) -> dict[str, bytes]:
         """Build CLOSE for each site: the last sum, and those before it that it may lack."""
         last = self.sums.last
-        assert last is not None, "training takes one step at least"
+        assert last is not None, "a plan has one round at least"
         approvals = tuple(self.book.approvals().values())
 
         def build(missing: Sequence[RoundSum]) -> bytes:
@@ -147,14 +147,14 @@ class Calls:
         behind = ErrorCode.SITE_BEHIND.value
         found = frozenset(s for s in sites if s in self._part and reasons.get(s) == behind)
         for site in found:
-            self._step[site] = self._part[site]
+            self._held[site] = self._part[site]
         return found
 
     def _catching_up(
         self, sites: Iterable[str], before: int, build: Callable[[Sequence[RoundSum]], bytes]
     ) -> dict[str, bytes]:
         """Build a request with the sums that each site may lack, or the first part of them."""
-        first = {site: min(self._step.get(site, 0), max(0, before)) for site in sites}
+        first = {site: min(self._held.get(site, 0), max(0, before)) for site in sites}
         following: dict[int, int] = {}
 
         def build_from(start: int) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, Literal
 
 from coordinator.db import Database
@@ -55,7 +55,7 @@ class Documents:
         for record in self._studies.all():
             if site_id not in record.plan.site_ids or record.state is StudyState.REPLACED:
                 continue
-            for kind, raw in self._bodies(record, site_id):
+            for kind, raw in self._bodies(record, site_id, have):
                 digest = sha256_hex(raw)
                 if digest in have:
                     continue
@@ -93,9 +93,15 @@ class Documents:
         self._db.tally(site_id, study, request.kind, len(raw))
         return PushResponse().canonical()
 
-    def _bodies(self, record: StudyRecord, site_id: str) -> Iterator[tuple[PulledKind, bytes]]:
+    def _bodies(
+        self, record: StudyRecord, site_id: str, have: Collection[str]
+    ) -> Iterator[tuple[PulledKind, bytes]]:
         yield "plan", record.signed_plan.canonical()
-        yield "weights", self._studies.weights(record.digest)
+        model = record.plan.model
+        # Where a seed gives them, every site derives the weights itself. Those of a file can be
+        # long: they are read only for a site that lacks them.
+        if model.initialisation == "file" and model.initial_weights_sha256 not in have:
+            yield "weights", self._studies.weights(record.digest)
         for approver, approval in self._studies.approvals(record.digest).items():
             if approver != site_id:
                 yield "approval", approval.canonical()

@@ -1,4 +1,4 @@
-"""Which model follows from the initial weights and the sums? The steps every site applied."""
+"""Which model follows from the initial weights and the sums? What every site applied, in order."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 from schemas.governance.study import StudyPlan
 from schemas.models import (
-    apply_step,
+    apply_sum,
     final_parameters,
+    final_safetensors,
     from_safetensors,
     initial_state,
     model_hash,
-    to_safetensors,
 )
 from schemas.secagg.masking import MaskedSum
 
 
 @dataclass(frozen=True, slots=True)
 class FinalModel:
-    """The model file and the hash the sites signed (of the parameters, not of the file)."""
+    """The model file and the hash the sites signed (of its numbers, not of the file)."""
 
     model_hash: str
     safetensors: bytes
@@ -39,7 +39,9 @@ def rebuild(plan: StudyPlan, weights: bytes, sums: Iterable[MaskedSum]) -> Final
     state = initial_state(plan.model, from_safetensors(plan.model, weights))
     for summed in sums:
         centred = np.ascontiguousarray(summed.words).view(np.int32).astype(np.int64)
-        state = apply_step(state, centred, plan.training)
+        state = apply_sum(state, centred, plan)
         del summed, centred
     flat = final_parameters(state, plan.training)
-    return FinalModel(model_hash(flat), to_safetensors(plan.model, flat))
+    return FinalModel(
+        model_hash(flat, state.prepared), final_safetensors(plan, flat, state.prepared)
+    )

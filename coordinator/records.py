@@ -17,8 +17,8 @@ from schemas.errors import ErrorCode, ProtocolError, TrustError
 from schemas.evaluation import Release
 from schemas.governance.study import StudyPlan, open_plan
 from schemas.limits import MAX_PLAN_BYTES, MAX_RELEASE_BYTES
-from schemas.models import from_safetensors
-from schemas.models import model_hash as hash_parameters
+from schemas.models import model_hash as hash_model
+from schemas.models import read_final, weights_from_seed
 from schemas.signing import Context, SignedDocument, open_signed
 from schemas.wire import Final as FinalStatement
 
@@ -231,9 +231,7 @@ class RoundRecords(SumRecords):
         """
         plan = self._plan(digest)
         signed = {known for known, _ in self.finals(digest).values()}
-        if signed != {model_hash} or hash_parameters(from_safetensors(plan.model, safetensors)) != (
-            model_hash
-        ):
+        if signed != {model_hash} or hash_model(*read_final(plan, safetensors)) != model_hash:
             raise ProtocolError(
                 ErrorCode.FINAL_MISMATCH, "The sites did not all sign this final model."
             )
@@ -311,16 +309,19 @@ class RoundRecords(SumRecords):
         )
 
     def weights(self, digest: str) -> bytes:
-        """Return the initial weights (safetensors).
+        """Return the initial weights (safetensors): the vendor's file, or what the seed gives.
 
         Raises:
             ProtocolError: no plan has this digest.
         """
+        model = self._plan(digest).model
+        if model.initialisation == "seed":
+            return weights_from_seed(model)
         with self._db.read() as sql:
-            row = sql.execute("SELECT weights FROM studies WHERE digest = ?", (digest,)).fetchone()
+            row = sql.execute("SELECT body FROM weights WHERE digest = ?", (digest,)).fetchone()
         if row is None:
             raise _unknown_plan()
-        return bytes(row["weights"])
+        return bytes(row["body"])
 
     def _study_id(self, digest: str) -> str:
         row = (

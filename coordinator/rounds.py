@@ -101,14 +101,14 @@ class StudyRun:
         self._charges = Charges(self._sums.between(0, len(self._sums)))
 
     def run(self) -> None:
-        """Train all steps, close, evaluate once.
+        """Run the preparation, if there is one, and every step; close; evaluate once.
 
         Raises:
             StudyEnded: with the reason the study waits or ended early.
         """
         finals: Mapping[str, SignedDocument] = {}
         while not finals:  # the last sum may be refused at CLOSE and its round be repeated
-            while len(self._sums) < self.plan.training.steps:
+            while len(self._sums) < self.plan.rounds:
                 self._check_going_on(self.plan.fewest_summed)
                 self._train_round(len(self._sums))
             finals = self._close()
@@ -166,9 +166,9 @@ class StudyRun:
 
     def _next_attempt(self, kind: Kind, round_: int) -> int:
         """Number the attempt: the one already promised in READY messages, else a fresh one."""
-        used = sum(count for (of, _), count in self._attempts.items() if of == kind)
-        steps = self.plan.training.steps if kind == "train" else 1
-        if used >= steps + self.plan.training.retry_cap:
+        alike = self._mechanism(kind, round_)
+        used = sum(n for place, n in self._attempts.items() if self._mechanism(*place) == alike)
+        if used >= self._attempts_allowed(alike):
             raise StudyEnded(
                 ErrorCode.STUDY_RETRIES_SPENT,
                 "The study used every attempt its plan allows.",
@@ -177,6 +177,16 @@ class StudyRun:
         if self._readies:
             return next(iter(self._readies.values())).ready.attempt
         return self._attempts.get((kind, round_), 0)
+
+    def _mechanism(self, kind: Kind, round_: int) -> str:
+        """Name what an attempt is charged as; retries of one leave the others' alone."""
+        return kind if kind == "evaluate" else self.plan.sum_terms(round_).mechanism
+
+    def _attempts_allowed(self, mechanism: str) -> int:
+        if mechanism == "preparation" and self.plan.preparation is not None:
+            return self.plan.preparation.attempts
+        training = self.plan.training
+        return training.attempts if mechanism == "training" else 1 + training.retry_cap
 
     def _invite(
         self, kind: Kind, round_: int, attempt: int, finals: Mapping[str, SignedDocument]

@@ -115,8 +115,8 @@ class Runner:
         willing = set(self._studies.approvals(record.digest))
         willing -= set(self._studies.stops(record.digest))
         attempts = self._studies.attempts(record.digest)
-        steps = sum((each.kind, each.state) == ("train", "summed") for each in attempts)
-        if steps < record.plan.training.steps:
+        closed = sum((each.kind, each.state) == ("train", "summed") for each in attempts)
+        if closed < record.plan.rounds:
             return len(willing) >= record.plan.fewest_summed
         return len(willing) >= record.plan.cohort_minimum
 

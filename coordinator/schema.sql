@@ -32,7 +32,6 @@ CREATE TABLE IF NOT EXISTS studies (
     digest      TEXT PRIMARY KEY,
     study_id    TEXT NOT NULL,
     plan        BLOB NOT NULL,                     -- canonical SignedDocument (context plan)
-    weights     BLOB NOT NULL,                     -- safetensors
     state       TEXT NOT NULL,
     reason_code TEXT NOT NULL DEFAULT '',
     created     TEXT NOT NULL,
@@ -40,6 +39,12 @@ CREATE TABLE IF NOT EXISTS studies (
     expires     TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS studies_by_id ON studies (study_id, created);
+
+-- A table of their own: who lists studies does not read a hundred megabytes on the way.
+CREATE TABLE IF NOT EXISTS weights (
+    digest TEXT PRIMARY KEY REFERENCES studies,
+    body   BLOB NOT NULL                           -- safetensors; of studies that start from a file
+) STRICT;
 
 CREATE TABLE IF NOT EXISTS approvals (
     digest      TEXT NOT NULL REFERENCES studies,

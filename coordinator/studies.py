@@ -10,7 +10,8 @@ from typing import Final
 from coordinator.db import Database, Event
 from coordinator.lifecycle import FINAL_STATES, RUNNABLE_STATES, StudyState, transition
 from coordinator.records import MAX_SIGNED_PLAN_BYTES, RoundRecords
-from schemas.canonical import parse, sha256_hex
+from coordinator.weights import check_initial
+from schemas.canonical import parse
 from schemas.errors import ErrorCode, PolicyDenied, ProtocolError, TrustError
 from schemas.governance.approval import Approval, Stop, open_approval, open_stop
 from schemas.governance.study import StudyPlan, open_plan
@@ -56,12 +57,12 @@ class Studies(RoundRecords):
 
         Args:
             raw: canonical bytes of the sealed plan (context plan).
-            weights: the initial weights as safetensors.
+            weights: the vendor's initial weights (safetensors); empty where a seed gives them.
             bundle_sha256: digest of the app bundle this coordinator serves.
 
         Raises:
             TrustError: the plan's signature does not hold, or a site's key is not the enrolled one.
-            ProtocolError: the plan does not parse, is expired, or the weights are not the plan's.
+            ProtocolError: the plan does not parse, is expired, or as `check_initial` says.
             PolicyDenied: a begun study of this name has not ended (code ``study.exists``).
         """
         signed = parse(SignedDocument, raw, max_bytes=MAX_SIGNED_PLAN_BYTES)
@@ -72,10 +73,7 @@ class Studies(RoundRecords):
             return known
         if parse_time(plan.expires) <= self._db.clock():
             raise ProtocolError(ErrorCode.PLAN_EXPIRED, "The plan has expired.")
-        if sha256_hex(weights) != plan.model.initial_weights_sha256:
-            raise ProtocolError(
-                ErrorCode.WEIGHTS_MISMATCH, "The initial weights are not those the plan names."
-            )
+        check_initial(plan, weights)
         if plan.app_bundle_sha256 != bundle_sha256:
             raise ProtocolError(
                 ErrorCode.BUNDLE_UNKNOWN,
@@ -87,18 +85,19 @@ class Studies(RoundRecords):
         with self._db.write(Event("study.proposed", digest, {"study_id": plan.study_id})) as sql:
             now = self._db.now()
             sql.execute(
-                "INSERT INTO studies VALUES (?, ?, ?, ?, ?, '', ?, ?, ?)",
+                "INSERT INTO studies VALUES (?, ?, ?, ?, '', ?, ?, ?)",
                 (
                     digest,
                     plan.study_id,
                     signed.canonical(),
-                    weights,
                     StudyState.PROPOSED.value,
                     now,
                     now,
                     plan.expires,
                 ),
             )
+            if weights:
+                sql.execute("INSERT INTO weights VALUES (?, ?)", (digest, weights))
         return self.by_digest(digest)
 
     def add_approval(self, raw: bytes, *, from_site: str) -> str:

@@ -37,11 +37,14 @@ from schemas.wire import (
 )
 from site_node.logs import event
 from site_node.outgoing import NO_TAG, masked_upload
+from site_node.pace import Pace
 from site_node.recovery import confirm, unmask
 from site_node.session import StudySession, require_running
 
 if TYPE_CHECKING:
     from schemas.entropy import Entropy
+    from schemas.governance.study import SumTerms
+    from schemas.secagg.quantise import NoisedUpdate
     from schemas.secagg.site import CohortKeys
     from site_node.context import SiteContext
     from site_node.egress.released import Released
@@ -50,10 +53,13 @@ if TYPE_CHECKING:
 class SiteRounds:
     """All studies of this site, as the executor serves them: one request, one released answer."""
 
-    def __init__(self, site: SiteContext, entropy: Entropy = os.urandom) -> None:
-        """Serve requests for `site`; entropy is injected for tests."""
+    def __init__(
+        self, site: SiteContext, entropy: Entropy = os.urandom, pace: Pace | None = None
+    ) -> None:
+        """Serve requests for `site`; entropy and pace are injected for tests."""
         self._site = site
         self._entropy = entropy
+        self._pace = pace or Pace(site.config.service.answer_quantum_seconds)
         self._sessions: dict[str, StudySession] = {}
 
     def answer(self, raw: bytes) -> Released:
@@ -75,10 +81,8 @@ class SiteRounds:
             match header:
                 case Open():
                     return self._open(session, header, frame)
-                case CohortCall() if header.kind == "train":
-                    return execute_round(session, header, frame)
                 case CohortCall():
-                    return execute_evaluation(session, header, frame)
+                    return self._computed(session, header, frame)
                 case SurvivorsCall():
                     return confirm(session, header)
                 case UnmaskCall():
@@ -117,9 +121,18 @@ class SiteRounds:
         body = encode(ReadyReply(ready=ready))
         return self._site.gate.release("model-hash", body, plan=session.plan, contributors=1)
 
+    def _computed(self, session: StudySession, call: CohortCall, frame: Frame) -> Released:
+        """Answer with what was computed on patients, refusals too, at the study's own pace."""
+        if call.kind == "train":
+            mechanism = session.plan.sum_terms(call.round).mechanism
+            with self._pace.kept(f"{session.digest}/{mechanism}"):
+                return execute_round(session, call, frame)
+        with self._pace.kept(f"{session.digest}/{call.kind}"):
+            return execute_evaluation(session, call, frame)
+
     def _close(self, session: StudySession, message: Close, frame: Frame) -> Released:
         """Apply the last sum and sign the final model."""
-        if message.last.round != session.plan.training.steps - 1:
+        if message.last.round != session.plan.rounds - 1:
             raise ProtocolError(ErrorCode.MESSAGE_OUT_OF_ORDER, "The study is not at its end.")
         if not frame.blobs:
             raise ProtocolError(ErrorCode.SUM_MISSING, "The last sum is missing.")
@@ -130,7 +143,7 @@ class SiteRounds:
         final = Final(
             plan_digest=session.digest,
             site_id=self._site.config.site_id,
-            steps=session.standing.step,
+            steps=session.standing.state.step,
             model_hash=_final_hash(session),
             last_sum_hash=session.standing.sum_hash,
         )
@@ -153,18 +166,15 @@ class SiteRounds:
 
 
 def execute_round(session: StudySession, call: CohortCall, frame: Frame) -> Released:
-    """Take part in one training attempt: the outbound spine.
+    """Take part in one attempt of the preparation or of training: the outbound spine.
 
     Raises:
         CohortiumError: any refusal; before step 4 nothing is charged, after it the attempt
             stays charged.
     """
-    from site_node.training.dp_sgd import clipped_integer_sum, noised_update
-    from site_node.training.sampling import poisson_mask
-
     site, plan = session.site, session.plan
     require_running(plan, call.round, "train", call.attempt)
-    # 1  The sum of the previous round: tag checked, optimiser step applied, model made durable.
+    # 1  The sum of the previous round: tag checked, sum applied, state made durable.
     if call.round > 0:
         if call.previous is None or call.previous.round != call.round - 1 or len(frame.blobs) != 1:
             raise ProtocolError(ErrorCode.SUM_MISSING, "The sum of the round before is missing.")
@@ -178,17 +188,11 @@ def execute_round(session: StudySession, call: CohortCall, frame: Frame) -> Rele
     # 4  Charge: ledger, journal and audit in one durable transaction, before anything is computed.
     charge = site.charge(plan, "train", call.round, call.attempt, keys.roster)
     session.charges["train"] = charge
-    # 5  Features of the training split; sample of patients by CSPRNG coins.
-    features = session.features("train")
-    rate = plan.training.sampling_rate
-    chosen = poisson_mask(features.patients, rate, session.entropy)
-    # 6  Per-patient gradients, clipped, truncated onto the integer grid, summed.
-    clipped = clipped_integer_sum(plan, session.standing.state.parameters, features, chosen)
-    # 7  This site's share of the noise, for the cohort it knows and those the plan lets it lose.
-    noised = noised_update(plan, clipped, len(keys.roster), session.entropy)
+    # 5-7 What this hospital adds, with its noise on it.
+    noised = _contribution(session, plan.sum_terms(call.round), len(keys.roster))
     # 8  READY of the next round travels with this upload.
     following = None
-    if call.round + 1 < plan.training.steps:
+    if call.round + 1 < plan.rounds:
         following = session.ready("train", call.round + 1, 0)
     header = Upload(
         plan_digest=session.digest,
@@ -204,6 +208,30 @@ def execute_round(session: StudySession, call: CohortCall, frame: Frame) -> Rele
     return site.gate.release(
         "masked-update", body, plan=plan, contributors=len(keys.roster), charge=charge
     )
+
+
+def _contribution(session: StudySession, terms: SumTerms, cohort_size: int) -> NoisedUpdate:
+    """Compute what this hospital adds to a sum: patients, each bounded by itself, then noise."""
+    from site_node.cohort.preparation import preparation_sum
+    from site_node.training.dp_sgd import clipped_integer_sum, noised_update
+    from site_node.training.fedavg import local_update
+    from site_node.training.sampling import poisson_mask
+
+    plan, state, entropy = session.plan, session.standing.state, session.entropy
+    if terms.mechanism == "preparation":
+        # 5, 6 Counts and sums of every training patient, truncated onto the integer grid.
+        clipped = preparation_sum(session.rows(), plan)
+    else:
+        # 5  Features of the training split, prepared as the plan and its first sum say.
+        features = session.features("train")
+        if terms.is_local:
+            # dp-fedavg: private steps of this hospital alone, each with the whole noise.
+            return local_update(plan, state, features, entropy)
+        # 6  A sample of patients by CSPRNG coins; their gradients, clipped, onto the grid, summed.
+        chosen = poisson_mask(features.patients, plan.training.sampling_rate, entropy)
+        clipped = clipped_integer_sum(plan, state, features, chosen)
+    # 7  This site's share of the noise, for the cohort it knows and those the plan lets it lose.
+    return noised_update(plan, terms, clipped, cohort_size, entropy)
 
 
 def execute_evaluation(session: StudySession, call: CohortCall, frame: Frame) -> Released:
@@ -260,14 +288,15 @@ def _join(session: StudySession, call: CohortCall, *, new_model_hash: str) -> Co
 
 
 def _final_hash(session: StudySession) -> str:
-    """Hash the released parameters; only after the last step.
+    """Hash the released model, with the sum its inputs are prepared by; only after the last round.
 
     Raises:
-        ProtocolError: MESSAGE_OUT_OF_ORDER before the last step.
+        ProtocolError: MESSAGE_OUT_OF_ORDER before the last round.
     """
-    if session.standing.step != session.plan.training.steps:
+    if session.standing.rounds != session.plan.rounds:
         raise ProtocolError(ErrorCode.MESSAGE_OUT_OF_ORDER, "Training is not finished here.")
-    return model_hash(final_parameters(session.standing.state, session.plan.training))
+    state = session.standing.state
+    return model_hash(final_parameters(state, session.plan.training), state.prepared)
 
 
 def _signed_model(session: StudySession, finals: tuple[SignedDocument, ...]) -> str:

@@ -20,7 +20,8 @@ from schemas.errors import ErrorCode, PolicyDenied, ProtocolError, TrustError
 from schemas.evaluation import evaluation_length
 from schemas.governance.approval import check_approvals
 from schemas.governance.study import StudyPlan
-from schemas.models import from_safetensors, initial_state
+from schemas.models import from_safetensors, initial_state, weights_from_seed
+from schemas.preparation import prepare
 from schemas.secagg.coordinator import sum_hash, words_from_bytes
 from schemas.secagg.messages import SignedReady, transcript_hash
 from schemas.secagg.recovery import contributors_of
@@ -40,6 +41,8 @@ from site_node.logs import event
 from site_node.standing import Standing
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from schemas.entropy import Entropy
     from site_node.cohort.features import Features
     from site_node.context import SiteContext
@@ -61,7 +64,7 @@ class StudySession:
     keys: dict[Kind, tuple[int, int, CohortKeys]] = field(default_factory=dict)
     charges: dict[Kind, ChargeRef] = field(default_factory=dict)
     watched: tuple[int, int, dict[str, int]] | None = None  # charges said in the last cohort
-    _features: dict[str, Features] = field(default_factory=dict)
+    _features: dict[tuple[str, bytes], Features] = field(default_factory=dict)
 
     @classmethod
     def resume(
@@ -69,14 +72,20 @@ class StudySession:
     ) -> StudySession:
         """Take up the study where the journal left it, or at the plan's initial weights.
 
+        Weights from a seed are derived here; the vendor's own came from the coordinator. Either
+        way they are those the plan names by hash, or nothing begins.
+
         Raises:
-            ProtocolError: WEIGHTS_MISSING or WEIGHTS_MISMATCH.
+            ProtocolError: WEIGHTS_MISSING, WEIGHTS_MISMATCH or WEIGHTS_MALFORMED.
         """
         stored = site.journal.load_state(digest)
         if stored is not None:
             standing = Standing.from_bytes(stored[1])
         else:
-            weights = site.weights(plan.model.initial_weights_sha256)
+            if plan.model.initialisation == "seed":
+                weights = weights_from_seed(plan.model)
+            else:
+                weights = site.weights(plan.model.initial_weights_sha256)
             if sha256_hex(weights) != plan.model.initial_weights_sha256:
                 raise ProtocolError(
                     ErrorCode.WEIGHTS_MISMATCH,
@@ -102,13 +111,24 @@ class StudySession:
         self.approved = frozenset(check_approvals(self.plan, approvals).approved)
 
     def features(self, split: Literal["train", "test"]) -> Features:
-        """Load the feature tensors of one split, once per process."""
+        """Load the feature tensors of one split, once per process and preparation.
+
+        Raises:
+            ProtocolError: PREPARATION_MISSING, the plan has one and its sum is not here yet.
+            DataRejected: as from `load_features`.
+        """
         from site_node.cohort.features import load_features
 
-        if split not in self._features:
-            table = self.site.store.read(self.plan.study_id)
-            self._features[split] = load_features(table, self.plan, split)
-        return self._features[split]
+        sums = self.standing.state.prepared
+        key = (split, sums.tobytes())
+        if key not in self._features:
+            prepared = prepare(self.plan, sums)
+            self._features[key] = load_features(self.rows(), self.plan, split, prepared)
+        return self._features[key]
+
+    def rows(self) -> pa.Table:
+        """Read the study's rows, as they were ingested here."""
+        return self.site.store.read(self.plan.study_id)
 
     # -- READY and cohort --------------------------------------------------------------------
 
@@ -202,11 +222,11 @@ class StudySession:
         if len(missing) != len(blobs):
             raise ProtocolError(ErrorCode.MESSAGE_MALFORMED, "Each sum needs exactly one blob.")
         for tag, blob in zip(missing, blobs, strict=True):
-            if tag.round >= self.standing.step:
+            if tag.round >= self.standing.rounds:
                 self.accept_sum(tag, blob)
 
     def accept_sum(self, tag: SumTag, blob: memoryview) -> None:
-        """Check the affine tag of a training sum, apply the step and make it durable.
+        """Check the affine tag of a round's sum, apply it and make the state durable.
 
         A site that took part checks with its own cohort keys; one that was away or restarted
         derives the tag secret from the signed READY messages of that attempt.
@@ -215,16 +235,17 @@ class StudySession:
             ProtocolError: SUM_ALTERED, SUM_MISMATCH, SUM_UNVERIFIABLE, SITE_BEHIND; or the sum
                 is said to be of other hospitals than this site knows or may believe.
         """
-        summed = MaskedSum(words_from_bytes(blob, self.plan.model.parameters), int(tag.tag, 16))
+        words = words_from_bytes(blob, self.plan.sum_terms(tag.round).words)
+        summed = MaskedSum(words, int(tag.tag, 16))
         given = sum_hash(summed)
         if not self.standing.expects(tag.round, given):
             return
         keys = self._keys_of(tag)
         contributors = contributors_of(keys, tag.survivors)
         values = check_sum(keys, summed, contributors=contributors)
-        following = self.standing.stepped(values, given, self.plan.training)
+        following = self.standing.summed(values, given, self.plan)
         # Durable first: memory must never be ahead of what a restart would find.
-        self.site.journal.save_state(self.digest, following.step, following.to_bytes(), given)
+        self.site.journal.save_state(self.digest, following.rounds, following.to_bytes(), given)
         self.standing = following
         charged = self._charges_before(tag)
         # A contributor was charged for this very attempt; a ledger that says less went back.
@@ -299,6 +320,6 @@ def require_running(plan: StudyPlan, round_: int, kind: Kind, attempt: int) -> N
     Raises:
         PolicyDenied: ROUND_UNKNOWN.
     """
-    limit = plan.training.steps if kind == "train" else 1
+    limit = plan.rounds if kind == "train" else 1
     if round_ >= limit or (kind == "evaluate" and attempt > plan.training.retry_cap):
-        raise PolicyDenied(ErrorCode.ROUND_UNKNOWN, "The round lies outside the plan's steps.")
+        raise PolicyDenied(ErrorCode.ROUND_UNKNOWN, "The round lies outside the plan's rounds.")

@@ -20,16 +20,16 @@ from coordinator.overview import Overview
 from coordinator.studies import Studies
 from schemas.canonical import Document, parse
 from schemas.errors import CohortiumError, ErrorCode, ProtocolError, TransportError
-from schemas.limits import MAX_ENROLMENT_BYTES
+from schemas.limits import MAX_ENROLMENT_BYTES, MAX_PLAN_BYTES, MAX_WEIGHTS_BYTES
 from schemas.signing import SignedDocument
 
 MAX_SEALED_ENROLMENT_BYTES: Final = 2 * MAX_ENROLMENT_BYTES  # base64 around the request
-MAX_PROPOSAL_BYTES: Final = 64 * 1024 * 1024  # six million parameters of eight bytes in base64
+MAX_PROPOSAL_BYTES: Final = MAX_WEIGHTS_BYTES * 4 // 3 + 2 * MAX_PLAN_BYTES  # in base64
 _STRICT_HEADERS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
 class Proposal(Document):
-    """What a vendor sends: the sealed plan and the initial weights it names."""
+    """What a vendor sends: the sealed plan and, where it names a file, the initial weights."""
 
     plan: SignedDocument
     weights: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coordinator.client.console import run_app, say
+from coordinator.client.console import run_app, say, working
 from schemas.errors import ConfigError, ErrorCode, PolicyDenied
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def init(
 @study_app.command("init")
 def study_init(
     name: StudyArgument,
-    template: Annotated[str, typer.Option(help="heart or cxr")] = "heart",
+    template: Annotated[
+        str, typer.Option(help="heart, cxr, survival or tabular-prepared")
+    ] = "heart",
     out: Annotated[Path, typer.Option("--out", "-o", help="The draft's file.")] = Path(
         "draft.toml"
     ),
@@ -99,6 +101,10 @@ def study_plan(
     sites: Annotated[
         str, typer.Option(help="Only these hospitals, by name, separated by commas.")
     ] = "",
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Your own initial weights (safetensors); see initialisation."),
+    ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -110,6 +116,9 @@ def study_plan(
     from coordinator.client.home import find_home
     from coordinator.client.http import Client
     from coordinator.client.render import plan_lines
+    from coordinator.client.weights import read_weights, weights_path
+    from schemas.privacy.costs import cost_values, plan_costs
+    from schemas.privacy.statement import privacy_statement
     from schemas.signing import Context, public_hex, seal
 
     found = find_home(home)
@@ -124,7 +133,14 @@ def study_plan(
         known = read_cards(cards) if cards else _cards_from(client)
     chosen = _choose(known, sites)
     parties = Parties(access.holder, public_hex(key), chosen, bundle)
-    plan, _ = resolve(values, parties, now=datetime.now(tz=UTC), entropy=os.urandom)
+    own = None if weights is None else read_weights(weights)
+    now = datetime.now(tz=UTC)
+    with working("Calibrating the noise"):
+        plan, initial = resolve(values, parties, now=now, entropy=os.urandom, weights=own)
+        costs = plan_costs(plan)
+    beside = None if own is None else weights_path(out)
+    if beside is not None:
+        beside.write_bytes(initial)
     out.write_bytes(seal(key, Context.PLAN, plan).canonical())
     say(
         as_json,
@@ -132,10 +148,14 @@ def study_plan(
             "study_id": plan.study_id,
             "plan_digest": plan.digest(),
             "file": str(out),
+            "weights_file": None if beside is None else str(beside),
             "plan": plan.model_dump(mode="json"),
             "aggregation": aggregation_values(plan),
+            "privacy": privacy_statement(plan).values(),
+            "costs": cost_values(costs),
         },
-        *plan_lines(plan, chosen),
+        *plan_lines(plan, chosen, costs),
+        *([] if beside is None else [f"Wrote {beside}, {plan.model.initial_weights_sha256}."]),
         f"Signed and wrote {out}. Send exactly this file: cohortium study apply {out}",
     )
 
@@ -146,14 +166,14 @@ def study_apply(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send exactly this plan; the hospitals are asked."""
+    """Send exactly this plan, with the weights beside it if it has any; the hospitals are asked."""
     import base64
 
     import rfc8785
 
-    from coordinator.client.drafts import weights_of
     from coordinator.client.home import find_home
     from coordinator.client.http import Client
+    from coordinator.client.weights import weights_to_send
     from schemas.canonical import parse
     from schemas.governance.study import open_plan
     from schemas.limits import MAX_PLAN_BYTES
@@ -167,7 +187,7 @@ def study_apply(
         )
     signed = parse(SignedDocument, plan_file.read_bytes(), max_bytes=2 * MAX_PLAN_BYTES)
     plan = open_plan(signed)
-    weights = base64.b64encode(weights_of(plan)).decode("ascii")
+    weights = base64.b64encode(weights_to_send(plan, plan_file)).decode("ascii")
     body = rfc8785.dumps({"plan": signed.model_dump(mode="json"), "weights": weights})
     with Client(find_home(home).access()) as client:
         study = client.post("/v1/studies", body)
@@ -259,21 +279,30 @@ def model_get(
     as_json: JsonOption = False,
     plan_hash: PlanHashOption = None,
 ) -> None:
-    """Fetch the final model and check it against the hash the hospitals signed."""
+    """Fetch the final model and check it against the hash the hospitals signed.
+
+    Where the study prepared its inputs from a noised sum, the constants that follow from it (means,
+    standard deviations, bin edges, the weight of positives) are written beside the model.
+    """
     from coordinator.client.results import check_model, check_result
 
     with _client(home) as client:
         checked = check_result(client.get(f"/v1/studies/{_path(name)}/results"), name, plan_hash)
         raw, _ = client.get_bytes(f"/v1/studies/{_path(name)}/model")
-    check_model(raw, checked.plan, checked.release.model_hash)
+    prepared = check_model(raw, checked.plan, checked.release.model_hash)
     path = out or Path(f"{name}.safetensors")
     path.write_bytes(raw)
-    say(
-        as_json,
-        {"study_id": name, "file": str(path), "model_hash": checked.release.model_hash},
-        f"Wrote {path}; its parameters have the hash the hospitals signed:",
+    values = {"study_id": name, "file": str(path), "model_hash": checked.release.model_hash}
+    lines = [
+        f"Wrote {path}; what it holds has the hash the hospitals signed:",
         f"  {checked.release.model_hash}",
-    )
+    ]
+    if prepared is not None:
+        beside = path.with_name(f"{path.name.removesuffix('.safetensors')}.preparation.json")
+        beside.write_bytes(prepared.canonical())
+        values["preparation"] = str(beside)
+        lines.append(f"Wrote {beside}; its constants follow from the model file.")
+    say(as_json, values, *lines)
 
 
 def main() -> None:

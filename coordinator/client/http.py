@@ -25,6 +25,7 @@ from schemas.errors import (
 )
 
 _SECONDS: Final = 30.0
+_BYTES_PER_SECOND: Final = 1_000_000  # what a busy coordinator takes in of a vendor's weights
 _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co"})  # as names and texts of a plan refuse
 _BY_EXIT: Final[Mapping[int, type[CohortiumError]]] = {
     cls.exit_code: cls
@@ -85,8 +86,9 @@ class Client:
         return _object(self._call("POST", path, body))
 
     def _call(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
+        seconds = _SECONDS + len(body or b"") / _BYTES_PER_SECOND
         try:
-            answer = self._http.request(method, path, content=body)
+            answer = self._http.request(method, path, content=body, timeout=seconds)
         except httpx.TransportError as error:
             raise TransportError(
                 ErrorCode.TRANSPORT_UNREACHABLE,

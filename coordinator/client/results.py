@@ -13,7 +13,8 @@ from schemas.errors import ConfigError, ErrorCode, TransportError, TrustError
 from schemas.evaluation import Release
 from schemas.governance.study import StudyPlan, open_plan
 from schemas.limits import MAX_RELEASE_BYTES
-from schemas.models import from_safetensors, model_hash
+from schemas.models import model_hash, read_final
+from schemas.preparation import PreparedDocument, prepare
 from schemas.signing import Context, SignedDocument, is_valid
 
 
@@ -82,14 +83,20 @@ def check_result(
     return CheckedResult(plan, release, tuple(sorted(signatures)), released_at)
 
 
-def check_model(raw: bytes, plan: StudyPlan, expected_hash: str) -> None:
+def check_model(raw: bytes, plan: StudyPlan, expected_hash: str) -> PreparedDocument | None:
     """Refuse a model file that is not the one the hospitals signed.
 
+    Returns:
+        The constants by which the model's inputs are prepared, where the plan itself does not
+        hold them; they follow from the sum in the file, which the hash covers.
+
     Raises:
-        TrustError: the file's parameters have another hash.
+        TrustError: the file's numbers have another hash.
         ProtocolError: the file does not have the plan's layout.
     """
-    if model_hash(from_safetensors(plan.model, raw)) != expected_hash:
+    flat, prepared = read_final(plan, raw)
+    if model_hash(flat, prepared) != expected_hash:
         raise TrustError(
             ErrorCode.FINAL_MISMATCH, "The model file is not the one the hospitals signed."
         )
+    return None if plan.preparation is None else prepare(plan, prepared).document(plan)

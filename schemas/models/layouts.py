@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
@@ -11,25 +9,13 @@ from numpy.typing import NDArray
 
 from schemas.errors import ConfigError, ErrorCode
 from schemas.governance.study import Architecture, ModelTerms
+from schemas.models.resnet import resnet18
 from schemas.models.scattering import scattering_length
+from schemas.models.tensors import TensorSpec, linear_unit
 
 # Channels and kernels of "small-cnn": three tanh convolutions of stride 2, then one linear unit.
 CNN_CHANNELS = (16, 32, 32)
 CNN_KERNEL = 3
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One named tensor of a model: its name, its shape and the fan-in its start is scaled by."""
-
-    name: str
-    shape: tuple[int, ...]
-    fan_in: int
-
-    @property
-    def size(self) -> int:
-        """Number of values in the tensor."""
-        return math.prod(self.shape)
 
 
 def layout(model: ModelTerms) -> tuple[TensorSpec, ...]:
@@ -40,16 +26,20 @@ def layout(model: ModelTerms) -> tuple[TensorSpec, ...]:
     """
     match model.architecture:
         case Architecture.LOGISTIC:
-            width = model.input_width
-            if width < 1:
-                raise _incomplete("logistic regression needs at least one feature")
-            return _linear(width)
+            return linear_unit(_need_features(model))
+        case Architecture.COX:
+            return _cox(_need_features(model), len(model.time_edges))
+        case Architecture.MLP:
+            return _mlp(_need_features(model), model.hidden)
         case Architecture.SCATTERING_LOGISTIC:
             _need_image(model)
-            return _linear(scattering_length(model.image_rows, model.image_columns))
+            return linear_unit(scattering_length(model.image_rows, model.image_columns))
         case Architecture.SMALL_CNN:
             _need_image(model)
             return _small_cnn(model.image_rows, model.image_columns)
+        case Architecture.RESNET18:
+            _need_image(model)
+            return resnet18(model.image_rows, model.image_columns)
         case _ as never:
             assert_never(never)
 
@@ -76,11 +66,28 @@ def split_tensors(model: ModelTerms, flat: NDArray[np.float64]) -> dict[str, NDA
     return out
 
 
-def _linear(width: int) -> tuple[TensorSpec, ...]:
+def _cox(width: int, intervals: int) -> tuple[TensorSpec, ...]:
+    """Grouped proportional hazards: log hazard ratios, and a baseline for every interval.
+
+    The linear predictor has no intercept: the baseline is one.
+    """
+    if intervals < 1:
+        raise _incomplete("a cox model needs time_edges")
     return (
-        TensorSpec("linear.weight", (1, width), width),
-        TensorSpec("linear.bias", (1,), width),
+        TensorSpec("linear.weight", (1, width), "zero"),
+        TensorSpec("baseline.weight", (intervals, 1), "baseline"),
     )
+
+
+def _mlp(width: int, hidden: tuple[int, ...]) -> tuple[TensorSpec, ...]:
+    if not hidden:
+        raise _incomplete("an mlp needs hidden layers")
+    specs: list[TensorSpec] = []
+    for number, units in enumerate(hidden):
+        specs.append(TensorSpec(f"hidden.{number}.weight", (units, width), "uniform", width))
+        specs.append(TensorSpec(f"hidden.{number}.bias", (units,), "zero"))
+        width = units
+    return (*specs, *linear_unit(width))
 
 
 def _small_cnn(rows: int, columns: int) -> tuple[TensorSpec, ...]:
@@ -88,13 +95,18 @@ def _small_cnn(rows: int, columns: int) -> tuple[TensorSpec, ...]:
     inputs = 1
     for number, outputs in enumerate(CNN_CHANNELS, start=1):
         fan_in = inputs * CNN_KERNEL**2
-        specs.append(
-            TensorSpec(f"conv{number}.weight", (outputs, inputs, CNN_KERNEL, CNN_KERNEL), fan_in)
-        )
-        specs.append(TensorSpec(f"conv{number}.bias", (outputs,), fan_in))
+        kernels = (outputs, inputs, CNN_KERNEL, CNN_KERNEL)
+        specs.append(TensorSpec(f"conv{number}.weight", kernels, "uniform", fan_in))
+        specs.append(TensorSpec(f"conv{number}.bias", (outputs,), "zero"))
         rows, columns, inputs = (rows + 1) // 2, (columns + 1) // 2, outputs
     width = inputs * rows * columns
-    return (*specs, *_linear(width))
+    return (*specs, *linear_unit(width))
+
+
+def _need_features(model: ModelTerms) -> int:
+    if model.input_width < 1:
+        raise _incomplete("a model of table rows needs at least one feature")
+    return model.input_width
 
 
 def _need_image(model: ModelTerms) -> None:

@@ -1,23 +1,33 @@
 """Which numbers does a stored row give the model?
 
-Nothing here is learned from the rows: ranges, levels and image size come from the plan, so that
-scaling spends no privacy budget and is the same at every hospital.
+Nothing here is learned from the rows: ranges, levels, edges and image size come from the plan, or
+from the noised sum of the plan's preparation, which every hospital holds and which was paid for.
+So a row's features depend on that row and on constants that all hospitals share, and the same row
+gives the same features at each of them (PRIVACY-19).
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from schemas.errors import DataRejected, ErrorCode
 from schemas.governance.study import Architecture, Feature, StudyPlan
 from schemas.models.scattering import scatter
+from schemas.preparation import Prepared
+from site_node.cohort.rows import (
+    Rows,
+    check_complete,
+    invalid,
+    need,
+    numbers,
+    on_range,
+    select_rows,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,124 +39,148 @@ class Features:
         y: (n,) int64, 1 for the positive class.
         patient: (n,) int64, ascending index 0 to patients - 1; a patient's rows lie together.
         patients: number of patients.
+        time: (n,) float32, follow-up in the time column's unit; None without a time column.
     """
 
     x: NDArray[np.float32]
     y: NDArray[np.int64]
     patient: NDArray[np.int64]
     patients: int
+    time: NDArray[np.float32] | None = None
 
     def sha256(self) -> str:
-        """Hash rows, labels and grouping; two different sets of patients differ."""
+        """Hash rows, labels, times and grouping; two different sets of patients differ."""
         digest = hashlib.sha256()
-        for part in (self.x, self.y, self.patient):
-            digest.update(f"{part.shape}{part.dtype.str}".encode("ascii"))
-            digest.update(np.ascontiguousarray(part).tobytes())
+        for part in (self.x, self.y, self.patient, self.time):
+            if part is not None:
+                digest.update(f"{part.shape}{part.dtype.str}".encode("ascii"))
+                digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()
 
 
-def load_features(table: pa.Table, plan: StudyPlan, split: Literal["train", "test"]) -> Features:
+def load_features(
+    table: pa.Table,
+    plan: StudyPlan,
+    split: Literal["train", "test"],
+    prepared: Prepared | None = None,
+) -> Features:
     """Turn the stored rows of one split into features.
 
-    Of a patient with more training images than the plan's cap, the first in stored order are
-    kept: the cap is public, and which images it keeps does not change the privacy guarantee,
-    whose unit is the patient. All test rows are kept.
-
     Args:
-        table: the store's rows: patient, split, label and the plan's columns or `pixels`.
+        table: the store's rows, as `select_rows` takes them.
         plan: the approved plan.
         split: which hold-out group to read.
+        prepared: constants from the plan's preparation; needed exactly if it has one.
 
     Raises:
-        DataRejected: a column is absent, a value is missing or not finite, a level is unknown, an
-            image has another size, one patient has two labels, or more patients train than the
-            plan has room for in a sum.
+        DataRejected: as from `select_rows`; or a value is missing where the plan refuses that,
+            is not finite, a level is unknown, or an image has another size.
+        ProtocolError: PREPARATION_MISSING, the plan has a preparation and none is given.
     """
-    _need(table, "split", "patient", "label")
-    rows = table.filter(pc.equal(table["split"], split))
-    names, patient = np.unique(
-        np.array(rows["patient"].to_pylist(), dtype=object).astype(str), return_inverse=True
-    )
-    order = np.argsort(patient, kind="stable")
-    if split == "train":
-        if len(names) > plan.training.maximum_patients:
-            # A sum could leave its 32 bits, and whether it does would tell of the patients.
-            raise _invalid("there are more training patients than the plan allows")
-        order = _cap_rows(order, patient, plan.training.max_images_per_patient)
-    rows, patient = rows.take(pa.array(order)), patient[order].astype(np.int64)
-    labels = _labels(rows)
-    _check_one_label(labels, patient, len(names))
+    if prepared is None:
+        prepared = Prepared.none(plan)
+    rows = select_rows(table, plan, split)
     if plan.data.source == "dicom":
-        images = _images(rows, plan.model.image_rows, plan.model.image_columns)
+        images = _images(rows.table, plan.model.image_rows, plan.model.image_columns)
         if plan.model.architecture is Architecture.SCATTERING_LOGISTIC:
             x = scatter(images)
         else:
             x = images[:, None, :, :]
     else:
-        x = _tabular(rows, plan)
-    return Features(x=x, y=labels, patient=patient, patients=len(names))
+        x = _tabular(rows.table, plan, prepared)
+    return Features(
+        x=x,
+        y=rows.label,
+        patient=rows.patient,
+        patients=rows.patients,
+        time=_time(rows, plan),
+    )
 
 
-def _cap_rows(order: NDArray[np.int64], patient: NDArray[np.int64], cap: int) -> NDArray[np.int64]:
-    grouped = patient[order]
-    first = np.searchsorted(grouped, grouped, side="left")
-    return order[np.arange(len(order)) - first < cap]
+def _time(rows: Rows, plan: StudyPlan) -> NDArray[np.float32] | None:
+    if plan.data.time_column is None:
+        return None
+    values, present = numbers(rows.table, plan.data.time_column)
+    if not present.all() or (values < 0).any():
+        raise invalid("a time of follow-up is missing or negative")
+    of_one_patient = rows.patient[1:] == rows.patient[:-1]
+    if (values[1:] != values[:-1])[of_one_patient].any():
+        raise invalid("one patient has two times of follow-up")
+    return values.astype(np.float32)
 
 
-def _labels(rows: pa.Table) -> NDArray[np.int64]:
-    values = np.array(rows["label"].to_pylist(), dtype=object)
-    if not np.isin(values, (0, 1)).all():
-        raise _invalid("a label is neither 0 nor 1")
-    return values.astype(np.int64)
-
-
-def _check_one_label(labels: NDArray[np.int64], patient: NDArray[np.int64], patients: int) -> None:
-    positives = np.bincount(patient, weights=labels, minlength=patients)
-    counts = np.bincount(patient, minlength=patients)
-    if not np.logical_or(positives == 0, positives == counts).all():
-        raise _invalid("one patient has two labels")
-
-
-def _tabular(rows: pa.Table, plan: StudyPlan) -> NDArray[np.float32]:
+def _tabular(rows: pa.Table, plan: StudyPlan, prepared: Prepared) -> NDArray[np.float32]:
     codes = {column.name: column.codes for column in plan.data.columns}
     x = np.empty((rows.num_rows, plan.model.input_width), dtype=np.float32)
     start = 0
     for feature in plan.model.features:
-        _need(rows, feature.column)
-        column = rows[feature.column]
-        if column.null_count:
-            raise _invalid("a feature has a missing value")
-        values = column.to_pylist()
-        if feature.encoding == "one-hot":
-            x[:, start : start + feature.width] = _one_hot(values, feature, codes[feature.column])
-        else:
-            x[:, start] = _number(values, feature)
+        place = slice(start, start + feature.width)
         start += feature.width
+        if feature.encoding == "one-hot":
+            x[:, place] = _one_hot(rows, feature, codes[feature.column])
+            continue
+        values, present = numbers(rows, feature.column)
+        check_complete(present, feature)
+        if feature.encoding in ("bins", "quantile-bins"):
+            x[:, place] = _binned(values, present, feature, prepared)
+        else:
+            filler = feature.missing_value
+            if feature.missing == "mean":
+                filler = prepared.mean(feature.column)
+            x[:, start - 1] = _number(np.where(present, values, filler), feature, prepared)
     return x
 
 
-def _number(values: list[object], feature: Feature) -> NDArray[np.float64]:
-    """Give the number itself, or for "scale" 2 (v - min) / (max - min) - 1 cut to [-1, 1]."""
-    try:
-        numbers = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise _invalid("a feature is not a number") from error
-    if not np.isfinite(numbers).all():
-        raise _invalid("a feature is not finite")
-    if feature.encoding == "identity":
-        return numbers
-    span = feature.maximum - feature.minimum
-    return np.clip(2.0 * (numbers - feature.minimum) / span - 1.0, -1.0, 1.0)
+def _number(
+    values: NDArray[np.float64], feature: Feature, prepared: Prepared
+) -> NDArray[np.float64]:
+    """Give one model input of each value (n,)."""
+    match feature.encoding:
+        case "identity":
+            return values
+        case "scale":
+            return on_range(values, feature)
+        case "standardise":
+            cut = np.clip(values, feature.minimum, feature.maximum)
+            centred = cut - prepared.mean(feature.column)
+            scaled: NDArray[np.float64] = centred / prepared.scale(feature.column)
+            return scaled
+        case "bins" | "quantile-bins" | "one-hot":
+            raise AssertionError("these give more than one input")
+        case _ as never:
+            assert_never(never)
 
 
-def _one_hot(values: list[object], feature: Feature, codes: tuple[str, ...]) -> NDArray[np.float64]:
-    """Give one column per level; a code of the contract that is no level is all zeros."""
+def _binned(
+    values: NDArray[np.float64],
+    present: NDArray[np.bool_],
+    feature: Feature,
+    prepared: Prepared,
+) -> NDArray[np.float64]:
+    """Give one column a bin; a value on an edge is in the bin above, a missing one in none."""
+    edges = feature.edges
+    if feature.encoding == "quantile-bins":
+        edges = prepared.edges(feature.column)
+    found = np.searchsorted(np.array(edges), values, side="right")
+    return _indicators(np.where(present, found, feature.width), feature.width)
+
+
+def _one_hot(rows: pa.Table, feature: Feature, codes: tuple[str, ...]) -> NDArray[np.float64]:
+    """Give one column a level; a code that is no level, and a missing one, is all zeros."""
+    need(rows, feature.column)
+    cells = rows[feature.column].to_pylist()
+    check_complete(np.array([cell is not None for cell in cells], dtype=np.bool_), feature)
     width = feature.width
     place = dict.fromkeys(codes, width) | {level: n for n, level in enumerate(feature.levels)}
     try:
-        found = np.array([place[_code(value)] for value in values], dtype=np.int64)
+        found = [width if cell is None else place[_code(cell)] for cell in cells]
     except KeyError as error:
-        raise _invalid("a feature has a level that is not in the plan") from error
+        raise invalid("a feature has a level that is not in the plan") from error
+    return _indicators(np.array(found, dtype=np.int64), width)
+
+
+def _indicators(found: NDArray[np.int64], width: int) -> NDArray[np.float64]:
+    """Give a 1 in the column that each row names (n,); the column after the last is none."""
     return np.eye(width + 1)[found][:, :width]
 
 
@@ -158,22 +192,9 @@ def _code(value: object) -> str:
 
 
 def _images(rows: pa.Table, height: int, width: int) -> NDArray[np.float32]:
-    _need(rows, "pixels")
+    need(rows, "pixels")
     blobs = rows["pixels"].to_pylist()
     if any(blob is None or len(blob) != height * width for blob in blobs):
-        raise _invalid("an image has another size than the plan says")
+        raise invalid("an image has another size than the plan says")
     raw = np.frombuffer(b"".join(blobs), dtype=np.uint8).reshape(-1, height, width)
     return (raw / np.float32(255)).astype(np.float32)
-
-
-def _need(table: pa.Table, *names: str) -> None:
-    if any(name not in table.column_names for name in names):
-        raise _invalid("a column is absent")
-
-
-def _invalid(reason: str) -> DataRejected:
-    return DataRejected(
-        ErrorCode.FEATURES_INVALID,
-        f"The stored rows do not give the study's features: {reason}.",
-        hint="Ingest the extract again and read its report.",
-    )

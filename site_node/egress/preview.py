@@ -36,12 +36,14 @@ class Leaving:
         what: the same in plain words.
         at_most: how often it may leave.
         bytes_each: largest size of one, with its signed header.
+        mechanism: of an update, what its attempts are charged as; else empty.
     """
 
     kind: str
     what: str
     at_most: int
     bytes_each: int
+    mechanism: str = ""
 
     @property
     def bytes_total(self) -> int:
@@ -53,21 +55,14 @@ def what_leaves(plan: StudyPlan) -> tuple[Leaving, ...]:
     """List every kind of thing that may leave a hospital under a plan, with its largest size."""
     from schemas.evaluation import evaluation_length
 
-    attempts = plan.training.attempts
+    attempts = plan.attempts
     ready = _longest_ready(plan)
-    update = len(_longest_upload(plan, ready)) + _WORD_BYTES * plan.model.parameters
     evaluation = len(_longest_upload(plan, None)) + _WORD_BYTES * evaluation_length(
         plan.evaluation.bins
     )
     announcements = len(encode(ReadyReply.model_construct(ready=ready, blobs=(), **_READY_REPLY)))
     lines = [
-        Leaving(
-            "masked-update",
-            "sum of clipped gradients of this hospital's training patients, with noise, under a "
-            "mask that only the sum of all hospitals takes off",
-            attempts,
-            update,
-        ),
+        *_updates(plan, len(_longest_upload(plan, ready))),
         Leaving(
             "masked-evaluation",
             "counts of test patients by score, under a mask the coordinator can never take off; "
@@ -100,11 +95,59 @@ def what_leaves(plan: StudyPlan) -> tuple[Leaving, ...]:
     return tuple(line for line in lines if line.kind in (*plan.outputs, "refusal"))
 
 
+def largest(plan: StudyPlan, kind: str, mechanism: str = "") -> int:
+    """Give the most bytes that one answer of a kind may have; 0 if the plan does not list it.
+
+    Args:
+        plan: the approved plan.
+        kind: the plan's word.
+        mechanism: of an update, what its attempt is charged as.
+    """
+    sizes = [
+        line.bytes_each
+        for line in what_leaves(plan)
+        if line.kind == kind and line.mechanism in ("", mechanism)
+    ]
+    return max(sizes, default=0)
+
+
+def _updates(plan: StudyPlan, header: int) -> tuple[Leaving, ...]:
+    """List the sums of a preparation, if there is one, and of training."""
+    mask = "under a mask that only the sum of all hospitals takes off"
+    what = f"sum of clipped gradients of this hospital's training patients, with noise, {mask}"
+    if plan.training.is_local:
+        what = (
+            "change of the model by steps on clipped gradients of this hospital's training "
+            f"patients, each step with noise of its own, {mask}"
+        )
+    first, last = plan.sum_terms(0), plan.sum_terms(plan.preparation_rounds)
+    lines = [
+        Leaving(
+            "masked-update",
+            what,
+            plan.training.attempts,
+            header + _WORD_BYTES * last.words,
+            last.mechanism,
+        )
+    ]
+    if plan.preparation is not None:
+        counted = "counts, sums and histograms of values of this hospital's training patients"
+        preparation = Leaving(
+            "masked-update",
+            f"before training: {counted}, each patient's part bounded, with noise, {mask}",
+            plan.preparation.attempts,
+            header + _WORD_BYTES * first.words,
+            first.mechanism,
+        )
+        lines.insert(0, preparation)
+    return tuple(lines)
+
+
 def _recovery(plan: StudyPlan) -> tuple[Leaving, ...]:
     """List what leaves so that a sum survives the loss of a hospital; nothing in atomic mode."""
     if not plan.is_recoverable:
         return ()
-    attempts = plan.training.attempts
+    attempts = plan.attempts
     lost = plan.dropouts_allowed(len(plan.sites))
     return (
         Leaving(
@@ -167,7 +210,7 @@ def _longest_upload(plan: StudyPlan, following: SignedReady | None) -> bytes:
         next_ready=following,
         blobs=(),
     )
-    digits = len(str(_WORD_BYTES * plan.model.parameters))
+    digits = len(str(_WORD_BYTES * plan.longest_vector))
     return encode(upload) + b" " * digits
 
 

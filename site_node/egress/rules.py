@@ -19,7 +19,7 @@ from schemas.wire import (
     Unmasking,
     Upload,
 )
-from site_node.egress.preview import what_leaves
+from site_node.egress.preview import largest
 
 if TYPE_CHECKING:
     from schemas.governance.study import StudyPlan
@@ -113,17 +113,18 @@ def for_this_plan(candidate: Candidate) -> None:
 
 def size_exact(candidate: Candidate) -> None:
     """Masked words have exactly the plan's length, and nothing is larger than `plan show` said."""
+    plan, header, mechanism = candidate.plan, candidate.frame.header, ""
     sizes = [len(blob) for blob in candidate.frame.blobs]
-    if candidate.kind == UPDATE:
-        fits = sizes == [WORD_BYTES * candidate.plan.model.parameters]
+    if candidate.kind == UPDATE and isinstance(header, Upload):
+        terms = plan.sum_terms(header.round)
+        mechanism, fits = terms.mechanism, sizes == [WORD_BYTES * terms.words]
     elif candidate.kind == EVALUATION:
-        fits = sizes == [WORD_BYTES * evaluation_length(candidate.plan.evaluation.bins)]
+        fits = sizes == [WORD_BYTES * evaluation_length(plan.evaluation.bins)]
     elif candidate.kind == RELEASE:
         fits = len(sizes) == 1 and 0 < sizes[0] <= MAX_RELEASE_BYTES
     else:
         fits = sizes == []
-    promised = {line.kind: line.bytes_each for line in what_leaves(candidate.plan)}
-    if not fits or candidate.n_bytes > promised.get(candidate.kind, 0):
+    if not fits or candidate.n_bytes > largest(plan, candidate.kind, mechanism):
         raise _denied(ErrorCode.EGRESS_SIZE_WRONG, "The output has not exactly the expected size.")
 
 

@@ -78,6 +78,7 @@ def ingest(
     quarantine: Path,
     progress: Progress | None = None,
     profile: Profile | None = None,
+    accept: Callable[[int], None] | None = None,
 ) -> IngestReport:
     """Take a raw folder in: de-identify, check, store encrypted, report. Safe to repeat.
 
@@ -90,6 +91,7 @@ def ingest(
         quarantine: the folder of quarantine lists.
         progress: called now and then with (records done, records in all; 0 if unknown).
         profile: the keep-list; by default the shipped one for the source.
+        accept: called with the number of training patients before anything is stored; may raise.
 
     Returns:
         The report. If nothing could be stored, `accepted` is False and what was in the store
@@ -135,6 +137,8 @@ def ingest(
         "deid_profile_sha256": run.profile.digest,
     }
     counted = IngestReport.model_validate({**body, "snapshot": None, "seconds": 0.0})
+    if accept is not None:
+        accept(counted.train.patients)
     run.quarantine.write(quarantine, study_id)
     snapshot = None
     if rows:
@@ -285,17 +289,20 @@ def _check_patients(run: _Run, rows: list[StudyRow], kind: Kind) -> list[StudyRo
 
 
 def _warnings(run: _Run, rows: list[StudyRow]) -> Iterator[Finding]:
-    """Find what is stored but should be looked at."""
-    for column in run.data.columns:
-        count = sum(column.name in row.checked.suspicious for row in rows)
-        if count:
-            yield Finding(
-                code=ErrorCode.VALUE_SUSPICIOUS,
-                column=column.name,
-                severity=Severity.WARNING,
-                count=count,
-                of=len(rows),
-            )
+    """Find what is stored but should be looked at: values that are missing, or look like it."""
+    contract = [column for column in run.data.columns if column.name != run.data.label]
+    for at, column in enumerate(contract):
+        missing = sum(row.checked.cells[at] is None for row in rows)
+        odd = sum(column.name in row.checked.suspicious for row in rows)
+        for code, count in ((ErrorCode.VALUE_MISSING, missing), (ErrorCode.VALUE_SUSPICIOUS, odd)):
+            if count:
+                yield Finding(
+                    code=code,
+                    column=column.name,
+                    severity=Severity.WARNING,
+                    count=count,
+                    of=len(rows),
+                )
     test = _count(rows, "test")
     rare = min(test.positive, test.negative)
     if rows and rare < run.data.minimum_class_count_in_test:

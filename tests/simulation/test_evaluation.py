@@ -55,11 +55,11 @@ def histogram(hand: Hand) -> np.ndarray:
 
 
 def looks_uniform(words: np.ndarray) -> bool:
-    """Chi-squared over nibbles, 15 degrees of freedom; 50 is exceeded with probability 1e-5."""
+    """Chi-squared over nibbles, 15 degrees of freedom; 90 is exceeded with probability 1e-12."""
     raw = words.astype("<u4").view(np.uint8)
     counts = np.bincount(np.concatenate([raw >> 4, raw & 15]), minlength=16)
     expected = counts.sum() / 16
-    return float(((counts - expected) ** 2 / expected).sum()) < 50
+    return float(((counts - expected) ** 2 / expected).sum()) < 90
 
 
 def test_the_coordinators_sum_is_noise_and_the_sites_read_the_histogram(evaluated) -> None:

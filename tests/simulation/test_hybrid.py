@@ -94,7 +94,7 @@ def test_an_approval_that_arrives_late_completes_the_next_attempt(consortium) ->
     consortium.book.signed["site-1"] = late
     hand.play(1, 0, previous=hand.play(0, 1))
     assert set(session_of(consortium, "site-3").kem_secrets) == set(consortium.plan.site_ids)
-    assert {consortium.standing(site).step for site in consortium.sites} == {1}
+    assert {consortium.standing(site).rounds for site in consortium.sites} == {1}
 
 
 @pytest.mark.parametrize("bent", ["another pair's", "one bit"])

@@ -113,9 +113,9 @@ def test_a_step_that_cannot_be_kept_is_not_taken(consortium) -> None:
         with unwritable(consortium.sites["site-1"], "journal_states"):
             unavailable(hand, "site-1", call)
         session = consortium.rounds["site-1"]._sessions[consortium.digest]
-        assert session.standing.step == 0
+        assert session.standing.rounds == 0
     hand.upload("site-1", call)
-    assert consortium.standing("site-1").step == 1
+    assert consortium.standing("site-1").rounds == 1
 
 
 def test_a_full_disk_at_one_site_voids_the_attempt_for_the_others(consortium) -> None:

@@ -137,7 +137,7 @@ def test_sites_shown_different_true_sums_never_step_again(consortium) -> None:
         for site in hand.everyone:
             call = hand.cohort((), 2, 0, previous=again)
             assert hand.refusal(site, call) == "sum.altered"
-    assert {consortium.standing(site).step for site in hand.everyone} == {1}
+    assert {consortium.standing(site).rounds for site in hand.everyone} == {1}
     assert {consortium.charged(site) for site in hand.everyone} == {4}
 
 
@@ -185,5 +185,5 @@ def test_without_the_tag_check_an_altered_sum_would_be_applied(consortium, monke
         lambda keys, summed, **_: summed.words.view(np.int32).astype(np.int64),
     )
     hand.refusal("site-1", hand.cohort((), 1, 0, previous=chosen))
-    assert consortium.standing("site-1").step == 1
+    assert consortium.standing("site-1").rounds == 1
     assert consortium.standing("site-1").model_hash != before

@@ -273,7 +273,7 @@ class Hand:
         header = frame.header
         assert isinstance(header, Upload), header
         plan = self.consortium.plan
-        length = plan.model.parameters
+        length = plan.sum_terms(header.round).words
         if header.kind == "evaluate":
             length = evaluation_length(plan.evaluation.bins)
         update = MaskedUpdate(words_from_bytes(frame.blobs[0], length), int(header.tag, 16))
@@ -310,9 +310,9 @@ class Hand:
         return RoundSum(round_, attempt, summed, tuple(readies.values()))
 
     def train(self, sites: Iterable[str] | None = None) -> list[RoundSum]:
-        """Run every training round once."""
+        """Run every round once, the preparation's too."""
         sums: list[RoundSum] = []
-        for round_ in range(self.consortium.plan.training.steps):
+        for round_ in range(self.consortium.plan.rounds):
             sums.append(self.play(round_, 0, sites=sites, previous=sums[-1] if sums else None))
         return sums
 

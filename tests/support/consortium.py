@@ -10,6 +10,7 @@ import datetime as dt
 import hashlib
 import io
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,10 +27,10 @@ from coordinator.asking import Answer, Patience
 from coordinator.model import FinalModel
 from coordinator.rounds import RoundSum, StudyRun
 from schemas.canonical import sha256_hex
+from schemas.entropy import Entropy
 from schemas.errors import CohortiumError
 from schemas.governance.study import StudyPlan
 from schemas.identity import fingerprint, seal_card
-from schemas.models import initial_parameters, to_safetensors
 from schemas.signing import SignedDocument
 from schemas.wire import (
     Close,
@@ -43,9 +44,11 @@ from schemas.wire import (
 )
 from site_node.context import SiteContext, create_site, open_site
 from site_node.logs import keep_allowed_keys
+from site_node.pace import Pace
 from site_node.round import SiteRounds
 from site_node.standing import Standing
 from tests.support.factories import SiteKeys, make_card, plan_with, seal_plan
+from tests.support.starts import start_weights
 
 BUNDLE = "22" * 32
 ROWS = 60
@@ -196,6 +199,30 @@ class Calendar:
         return self.now
 
 
+@dataclass
+class Hurried:
+    """Time that passes only while somebody waits: an answer is held back, and nobody notices."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def hurried_rounds(site: SiteContext, entropy: Entropy = os.urandom) -> SiteRounds:
+    """The studies of a site that answers as soon as it can."""
+    return SiteRounds(site, entropy, hurried())
+
+
+def hurried() -> Pace:
+    """A pace that holds nothing back."""
+    time = Hurried()
+    return Pace(0.05, clock=time, sleep=time.sleep)
+
+
 @dataclass(repr=False)
 class MemoryConsortium:
     """Sites, one approved plan and the coordinator's side of it."""
@@ -220,18 +247,24 @@ class MemoryConsortium:
         home = self.sites[site_id].home
         self.sites[site_id].db.close()
         self.sites[site_id] = open_site(home, self.calendar)
-        self.rounds[site_id] = SiteRounds(self.sites[site_id])
+        self.rounds[site_id] = hurried_rounds(self.sites[site_id])
 
     def back_up(self, site_id: str, copy: Path) -> None:
-        """Copy one site's database as a backup tool would."""
+        """Copy one site's database, and its ledger's witness, as a backup tool would."""
+        shutil.copyfile(self.sites[site_id].ledger.witness.path, copy.with_suffix(".witness"))
         with sqlite3.connect(self.sites[site_id].folders.database) as source:
             target = sqlite3.connect(copy)
             source.backup(target)
             target.close()
         source.close()
 
-    def put_back(self, site_id: str, copy: Path) -> None:
-        """Restore an old copy of one site's database and start the site."""
+    def put_back(self, site_id: str, copy: Path, *, with_witness: bool = True) -> None:
+        """Restore an old copy of one site's database and start the site.
+
+        With the ledger's witness, as a whole machine is restored, the site itself cannot tell.
+        """
+        if with_witness:
+            shutil.copyfile(copy.with_suffix(".witness"), self.sites[site_id].ledger.witness.path)
         path = self.sites[site_id].folders.database
         self.sites[site_id].db.close()
         for suffix in ("-wal", "-shm"):
@@ -298,9 +331,14 @@ def site_keys(site: SiteContext) -> SiteKeys:
 
 
 def memory_consortium(
-    folder: Path, n_sites: int = 4, *, approve: Sequence[str] | None = None, **overrides: Any
+    folder: Path,
+    n_sites: int = 4,
+    *,
+    approve: Sequence[str] | None = None,
+    table: Callable[[int], pa.Table] = toy_table,
+    **overrides: Any,
 ) -> MemoryConsortium:
-    """Build sites, store toy rows, confirm peers, approve one plan (`approve`: at these sites)."""
+    """Build sites, store rows, confirm peers, approve one plan (`approve`: at these sites)."""
     calendar, log = Calendar(), io.StringIO()
     structlog.configure(
         processors=[keep_allowed_keys, structlog.processors.JSONRenderer()],
@@ -311,7 +349,7 @@ def memory_consortium(
     for index in range(1, n_sites + 1):
         name = f"site-{index}"
         sites[name] = create_site(folder / name, name, f"Hospital {name}", calendar)
-        sites[name].store.write("heart", toy_table(index), {})
+        sites[name].store.write("heart", table(index), {})
     keys = {name: site_keys(site) for name, site in sites.items()}
     settings: dict[str, Any] = {
         "training": {"steps": 4, "retry_cap": 3, "average_from_step": 2, "divisor": 100},
@@ -322,7 +360,7 @@ def memory_consortium(
         merged = isinstance(value, dict) and isinstance(settings.get(key), dict)
         settings[key] = {**settings[key], **value} if merged else value
     draft = plan_with(keys, **settings)
-    weights = to_safetensors(draft.model, initial_parameters(draft.model))
+    weights = start_weights(draft.model)
     settings["model"] = {
         **settings.get("model", {}),
         "initial_weights_sha256": sha256_hex(weights),
@@ -337,11 +375,12 @@ def memory_consortium(
                 site.peers.import_card(seal_card(keys[peer].identity, card).canonical())
                 site.peers.confirm(peer, fingerprint(card))
         site.inbox.receive("plan", plan.study_id, sealed)
-        site.inbox.receive("weights", plan.study_id, weights)
+        if plan.model.initialisation == "file":
+            site.inbox.receive("weights", plan.study_id, weights)
         if approve is None or name in approve:
             site.approvals.approve(sealed, plan.digest())
             statement = site.inbox.waiting()[-1].body
             signed[name] = SignedDocument.model_validate_json(statement)
-    rounds = {name: SiteRounds(site) for name, site in sites.items()}
+    rounds = {name: hurried_rounds(site) for name, site in sites.items()}
     book = MemoryBook(weights, signed)
     return MemoryConsortium(plan, sites, rounds, book, calendar, log)

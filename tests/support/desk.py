@@ -42,13 +42,13 @@ from schemas.governance.approval import Stop
 from schemas.governance.study import ModelTerms, StudyPlan
 from schemas.identity import EnrolmentRequest, IdentityCard, seal_card
 from schemas.models import (
-    apply_step,
+    apply_sum,
     final_parameters,
+    final_safetensors,
     initial_parameters,
     initial_state,
     model_hash,
     parameter_count,
-    to_safetensors,
 )
 from schemas.secagg.masking import MaskedSum
 from schemas.signing import Context, SignedDocument, seal, sign
@@ -61,6 +61,7 @@ from tests.support.factories import (
     seal_plan,
     sealed_approval,
 )
+from tests.support.starts import sent_weights, start_weights
 
 BUNDLE = "22" * 32
 START = datetime(2026, 11, 22, 18, 0, 0, tzinfo=UTC)
@@ -184,11 +185,12 @@ class Desk:
         values["app_bundle_sha256"] = BUNDLE
         values["sites"] = [{**site, "name": NAMES[site["site_id"]]} for site in values["sites"]]
         for name, change in changes.items():
-            values[name] = {**values[name], **change} if isinstance(change, dict) else change
+            merged = isinstance(change, dict) and isinstance(values.get(name), dict)
+            values[name] = {**values[name], **change} if merged else change
         model = values["model"] | {"initial_weights_sha256": "00" * 32, "parameters": 1}
         terms = build(ModelTerms, model)
         values["model"] = model | {
-            "initial_weights_sha256": sha256_hex(to_safetensors(terms, initial_parameters(terms))),
+            "initial_weights_sha256": sha256_hex(start_weights(terms)),
             "parameters": parameter_count(terms),
         }
         noise = {"noise_multiplier": 14.4487, "epsilon_two_hospitals": 2.1547}
@@ -199,12 +201,12 @@ class Desk:
 
     def weights(self, plan: StudyPlan) -> bytes:
         """The initial weights a plan names."""
-        return to_safetensors(plan.model, initial_parameters(plan.model))
+        return start_weights(plan.model)
 
     def propose(self, plan: StudyPlan) -> StudyRecord:
         """Send a plan as a vendor does."""
         return self.studies.propose(
-            seal_plan(plan).canonical(), self.weights(plan), bundle_sha256=BUNDLE
+            seal_plan(plan).canonical(), sent_weights(plan.model), bundle_sha256=BUNDLE
         )
 
     def approve(self, plan: StudyPlan, *site_ids: str) -> None:
@@ -229,16 +231,16 @@ class Desk:
         found: dict[str, Any] = json.loads(answer)
         return found
 
-    def train(self, plan: StudyPlan, steps: int, *, void: dict[int, str] | None = None) -> None:
-        """Record rounds as the runner does; ``void`` names rounds whose first attempt fails."""
+    def train(self, plan: StudyPlan, rounds: int, *, void: dict[int, str] | None = None) -> None:
+        """Record rounds as the runner does; ``void`` names those whose first attempt fails."""
         digest = plan.digest()
         studies = self.studies
         if studies.by_digest(digest).state is not StudyState.TRAINING:
             studies.set_state(digest, StudyState.TRAINING)
         roster = sorted(self.keys)
-        size = 4 * plan.model.parameters
         done = len(studies.summed_rounds(digest))
-        for step in range(done, steps):
+        for step in range(done, rounds):
+            size = 4 * plan.sum_terms(step).words
             attempt = 0
             if void and step in void:
                 studies.record_attempt_opened(
@@ -256,7 +258,7 @@ class Desk:
             studies.record_attempt_opened(
                 digest, kind="train", round=step, attempt=attempt, roster=roster
             )
-            words = np.full(plan.model.parameters, 1000 * (step + 1), dtype=np.uint32)
+            words = np.full(plan.sum_terms(step).words, 1000 * (step + 1), dtype=np.uint32)
             studies.store_sum(digest, step, MaskedSum(words, 7), attempt=attempt)
             studies.record_attempt_closed(
                 digest,
@@ -279,9 +281,10 @@ class Desk:
         for round_ in self.studies.summed_rounds(plan.digest()):
             stored = self.studies.sum_of(plan.digest(), round_)
             words = stored.summed.words.view(np.int32).astype(np.int64)
-            state = apply_step(state, words, plan.training)
+            state = apply_sum(state, words, plan)
         flat = final_parameters(state, plan.training)
-        return model_hash(flat), to_safetensors(plan.model, flat)
+        hashed = model_hash(flat, state.prepared)
+        return hashed, final_safetensors(plan, flat, state.prepared)
 
     def sign_finals(self, plan: StudyPlan) -> str:
         """Let every site sign the final model; returns its hash."""

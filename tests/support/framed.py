@@ -8,12 +8,11 @@ from typing import Any
 
 from schemas.canonical import sha256_hex
 from schemas.governance.study import StudyPlan
-from schemas.models import initial_parameters, to_safetensors
 from schemas.secagg import Party
-from site_node.round import SiteRounds
 from tests.support.attacks import VICTIM, Attack, Puppets
-from tests.support.consortium import MemoryBook, site_keys
+from tests.support.consortium import MemoryBook, hurried_rounds, site_keys
 from tests.support.factories import SiteKeys, plan_with, seal_plan, sealed_approval
+from tests.support.starts import start_weights
 
 TERMS: dict[str, Any] = {
     "training": {"steps": 3, "average_from_step": 1, "retry_cap": 9, "integer_clip": 2**16},
@@ -32,7 +31,7 @@ class Frame:
         self._consortium = attack.consortium
         terms = {**TERMS, **overrides}
         draft = plan_with(self.keys, **terms)
-        self.weights = to_safetensors(draft.model, initial_parameters(draft.model))
+        self.weights = start_weights(draft.model)
         model = {"initial_weights_sha256": sha256_hex(self.weights)}
         self.plan: StudyPlan = plan_with(self.keys, **terms, model=model)
 
@@ -48,7 +47,6 @@ class Frame:
     def attack(self) -> tuple[Attack, Puppets]:
         """Give the hand that plays this plan against the victim, and its puppets."""
         self.victim.inbox.receive("plan", self.plan.study_id, self.sealed)
-        self.victim.inbox.receive("weights", self.plan.study_id, self.weights)
         own = self.victim.approvals.own_approval(self.plan.digest())
         signed = {s: sealed_approval(self.plan, s, self.keys) for s in self.others}
         if own is not None:
@@ -57,7 +55,7 @@ class Frame:
             self._consortium,
             plan=self.plan,
             sites={VICTIM: self.victim},
-            rounds={VICTIM: SiteRounds(self.victim)},
+            rounds={VICTIM: hurried_rounds(self.victim)},
             book=MemoryBook(self.weights, signed),
         )
         parties = {s: Party(s, self.keys[s].identity, self.keys[s].study) for s in self.others}

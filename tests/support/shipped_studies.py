@@ -15,7 +15,7 @@ import pyarrow as pa
 from schemas.canonical import build, sha256_hex
 from schemas.governance.study import ModelTerms, StudyPlan
 from schemas.models import initial_parameters, parameter_count, to_safetensors
-from schemas.privacy.accounting import calibrate_noise, epsilon
+from schemas.privacy import calibrate_noise, epsilon
 from tests.support.factories import make_keys, plan_values
 
 ROOT = Path(__file__).resolve().parents[2]

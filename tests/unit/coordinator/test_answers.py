@@ -11,6 +11,8 @@ from schemas.secagg.field import PRIME
 from schemas.signing import Context, seal
 from schemas.wire import Final, Upload, decode, encode
 from tests.support.factories import VENDOR, make_plan
+from tests.support.prepared import WORDS as PREPARED_WORDS
+from tests.support.prepared import prepared_plan
 from tests.support.secure_sum import MODEL, Consortium
 
 HOUSE = Consortium.of(3)
@@ -62,6 +64,16 @@ def test_an_upload_of_the_plans_length_is_read() -> None:
     update = read_upload(PLAN, upload(tag=f"{PRIME - 1:016x}"), "train", 3, 1)
     assert update.words.shape == (PLAN.model.parameters,)
     assert update.tag == PRIME - 1
+
+
+def test_each_round_has_the_length_of_its_own_sum() -> None:
+    """The preparation is another vector than a step."""
+    plan = prepared_plan()
+    for round_, length in ((0, PREPARED_WORDS), (1, plan.model.parameters)):
+        place = {"plan_digest": plan.digest(), "round": round_}
+        right, wrong = upload((bytes(4 * length),), **place), upload((bytes(4),), **place)
+        assert read_upload(plan, right, "train", round_, 1).words.shape == (length,)
+        assert code_of(read_upload, plan, wrong, "train", round_, 1) == "message.length_wrong"
 
 
 @pytest.mark.parametrize(

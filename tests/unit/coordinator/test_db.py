@@ -108,8 +108,8 @@ def test_a_full_database_refuses_the_change(database: Database) -> None:
     database.connection().execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(InternalError), database.write(Event("study.proposed")) as sql:
         sql.execute(
-            "INSERT INTO studies VALUES ('d', 's', ?, ?, 'proposed', '', 'n', 'n', 'n')",
-            (bytes(100_000), bytes(100_000)),
+            "INSERT INTO studies VALUES ('d', 's', ?, 'proposed', '', 'n', 'n', 'n')",
+            (bytes(200_000),),
         )
     assert database.events() == []
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from coordinator.studies import Studies
 from schemas.canonical import parse, sha256_hex
 from schemas.documents import MAX_PULL_BYTES, PullRequest, PushRequest, SignedResult
 from schemas.errors import CohortiumError, ErrorCode
 from schemas.signing import Context, is_valid
 from tests.support.desk import Desk
 from tests.support.factories import sealed_approval
+from tests.support.starts import FROM_FILE
 
 
 def _pull(desk: Desk, site_id: str, have: tuple[str, ...] = ()) -> list[dict[str, Any]]:
@@ -27,15 +29,30 @@ def _kinds(documents: list[dict[str, Any]]) -> list[str]:
 
 
 def test_a_site_gets_plan_and_weights_before_approvals(desk: Desk) -> None:
-    plan = desk.plan()
+    plan = desk.plan(model=FROM_FILE)
     desk.propose(plan)
     desk.approve(plan, "site-1", "site-2")
     assert _kinds(_pull(desk, "site-1")) == ["plan", "weights", "approval"]
     assert _kinds(_pull(desk, "site-3")) == ["plan", "weights", "approval", "approval"]
 
 
+def test_weights_that_a_seed_gives_do_not_travel(desk: Desk) -> None:
+    desk.propose(desk.plan())
+    assert _kinds(_pull(desk, "site-1")) == ["plan"]
+
+
+def test_weights_are_read_only_for_a_site_that_lacks_them(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be a hundred megabytes, and every site asks every two seconds."""
+    plan = desk.plan(model=FROM_FILE)
+    desk.propose(plan)
+    monkeypatch.setattr(Studies, "weights", lambda *_: pytest.fail("read for nothing"))
+    assert _kinds(_pull(desk, "site-1", (plan.model.initial_weights_sha256,))) == ["plan"]
+
+
 def test_bodies_are_the_bytes_they_are_named_by(desk: Desk) -> None:
-    plan = desk.plan()
+    plan = desk.plan(model=FROM_FILE)
     desk.propose(plan)
     for item in _pull(desk, "site-1"):
         assert sha256_hex(base64.b64decode(item["body"])) == item["sha256"]
@@ -57,7 +74,7 @@ def test_a_site_sees_only_studies_that_name_it(desk: Desk) -> None:
     desk.keys = {**three, "site-4": fourth}
     assert _pull(desk, "site-4") == []
     assert _pull(desk, "site-9") == []
-    assert _kinds(_pull(desk, "site-1")) == ["plan", "weights"]
+    assert _kinds(_pull(desk, "site-1")) == ["plan"]
 
 
 def test_replaced_plans_are_no_longer_sent(desk: Desk) -> None:

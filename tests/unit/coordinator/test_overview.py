@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from coordinator.overview import Overview, StudyView, reason_text
+from schemas.canonical import build
 from schemas.errors import ErrorCode, ProtocolError
+from schemas.governance.study import StudyPlan
 from tests.support.desk import Desk, seed_four_states
 
 
@@ -94,6 +98,25 @@ def test_privacy_is_shown_with_its_whole_scope(seeded: Desk) -> None:
         1,
     )
     assert any("test-set metrics" in item for item in privacy.outside_epsilon)
+
+
+def test_the_preparation_is_no_step(tmp_path: Path) -> None:
+    """The first round of such a study is its preparation; step 1 is the round after it."""
+    desk = Desk(tmp_path).enrol_four()
+    values = desk.plan("heart", "heart").model_dump(mode="json")
+    values["training"] |= {"class_weights": "preparation"}
+    values["preparation"] = {
+        "epsilon": 0.2, "noise_multiplier": 60, "retry_cap": 1, "integer_clip": 2**14
+    }  # fmt: skip
+    plan = build(StudyPlan, values)
+    desk.propose(plan)
+    desk.approve(plan)
+    desk.train(plan, 3)
+    study = _study(desk, "heart")
+    assert (study.steps_done, study.attempts_opened) == (2, 3)
+    assert [item.step for item in study.rounds] == [-1, 0, 1]
+    assert study.privacy.attempts_covered == 17
+    assert [item.name for item in study.privacy.mechanisms] == ["preparation", "training"]
 
 
 def test_hospitals_are_shown_with_words_and_traffic(seeded: Desk) -> None:

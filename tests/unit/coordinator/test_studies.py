@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from safetensors.numpy import save
 
 from coordinator.lifecycle import StudyState
-from schemas.canonical import build
+from schemas.canonical import build, sha256_hex
 from schemas.errors import CohortiumError, ErrorCode, PolicyDenied, ProtocolError, TrustError
 from schemas.governance.approval import open_approval
 from schemas.governance.study import StudyPlan
@@ -23,6 +26,7 @@ from tests.support.factories import (
     sealed_approval,
     sealed_stop,
 )
+from tests.support.starts import FROM_FILE
 
 ALL = ("site-1", "site-2", "site-3", "site-4")
 
@@ -57,7 +61,7 @@ def test_a_plan_sealed_by_another_key_is_refused(desk: Desk) -> None:
     plan = desk.plan()
     signed = seal(make_keys().identity, Context.PLAN, plan)
     with pytest.raises(TrustError) as caught:
-        desk.studies.propose(signed.canonical(), desk.weights(plan), bundle_sha256=BUNDLE)
+        desk.studies.propose(signed.canonical(), b"", bundle_sha256=BUNDLE)
     assert caught.value.code is ErrorCode.SIGNER_UNEXPECTED
 
 
@@ -76,20 +80,75 @@ def test_an_expired_plan_is_refused(desk: Desk) -> None:
 
 
 def test_weights_must_be_the_ones_the_plan_names(desk: Desk) -> None:
+    plan = desk.plan(model=FROM_FILE)
+    for sent in (desk.weights(plan) + b"x", b""):
+        with pytest.raises(ProtocolError) as caught:
+            desk.studies.propose(seal_plan(plan).canonical(), sent, bundle_sha256=BUNDLE)
+        assert caught.value.code is ErrorCode.WEIGHTS_MISMATCH
+
+
+def test_own_weights_are_kept_and_those_of_a_seed_derived(desk: Desk) -> None:
+    own, seeded = desk.plan("heart-own", model=FROM_FILE), desk.plan()
+    desk.propose(own)
+    desk.propose(seeded)
+    assert desk.studies.weights(own.digest()) == desk.weights(own)
+    assert desk.studies.weights(seeded.digest()) == desk.weights(seeded)
+    rows = desk.database.connection().execute("SELECT digest FROM weights").fetchall()
+    assert [row["digest"] for row in rows] == [own.digest()]
+
+
+def test_weights_beside_a_seed_are_refused(desk: Desk) -> None:
     plan = desk.plan()
     with pytest.raises(ProtocolError) as caught:
-        desk.studies.propose(
-            seal_plan(plan).canonical(), desk.weights(plan) + b"x", bundle_sha256=BUNDLE
-        )
+        desk.studies.propose(seal_plan(plan).canonical(), desk.weights(plan), bundle_sha256=BUNDLE)
     assert caught.value.code is ErrorCode.WEIGHTS_MISMATCH
+
+
+def test_a_seed_that_gives_other_weights_than_named_is_refused(desk: Desk) -> None:
+    values = desk.plan().model_dump(mode="json")
+    values["model"]["initial_weights_sha256"] = "11" * 32
+    plan = build(StudyPlan, values)
+    with pytest.raises(ProtocolError) as caught:
+        desk.propose(plan)
+    assert caught.value.code is ErrorCode.WEIGHTS_MISMATCH
+
+
+def _malicious(name: str, plan: StudyPlan) -> bytes:
+    d = plan.model.parameters
+    tensors = {"linear.weight": np.zeros((1, d - 1)), "linear.bias": np.zeros(1)}
+    match name:
+        case "infinite":
+            return bytes(save(tensors | {"linear.bias": np.array([np.inf])}))
+        case "not a number":
+            return bytes(save(tensors | {"linear.bias": np.array([np.nan])}))
+        case "another shape":
+            return bytes(save(tensors | {"linear.weight": np.zeros((1, d))}))
+        case "another tensor":
+            return bytes(save(tensors | {"more": np.zeros(1)}))
+        case "pickle":
+            return pickle.dumps(tensors)
+    return bytes(save(tensors, metadata={"note": "x"}))
+
+
+@pytest.mark.parametrize(
+    "name", ["infinite", "not a number", "another shape", "another tensor", "pickle", "metadata"]
+)
+def test_malicious_weights_are_refused_though_the_plan_names_them(desk: Desk, name: str) -> None:
+    """PRIVACY-20: their hash is right; what they hold is no model."""
+    values = desk.plan(model=FROM_FILE).model_dump(mode="json")
+    weights = _malicious(name, desk.plan())
+    values["model"]["initial_weights_sha256"] = sha256_hex(weights)
+    plan = build(StudyPlan, values)
+    with pytest.raises(ProtocolError) as caught:
+        desk.studies.propose(seal_plan(plan).canonical(), weights, bundle_sha256=BUNDLE)
+    assert caught.value.code is ErrorCode.WEIGHTS_MALFORMED
+    assert desk.studies.all() == []
 
 
 def test_a_plan_for_another_bundle_is_refused(desk: Desk) -> None:
     plan = desk.plan()
     with pytest.raises(ProtocolError) as caught:
-        desk.studies.propose(
-            seal_plan(plan).canonical(), desk.weights(plan), bundle_sha256="99" * 32
-        )
+        desk.studies.propose(seal_plan(plan).canonical(), b"", bundle_sha256="99" * 32)
     assert caught.value.code is ErrorCode.BUNDLE_UNKNOWN
 
 
@@ -176,7 +235,7 @@ def test_another_vendor_cannot_replace_a_proposed_study(desk: Desk) -> None:
     with pytest.raises(PolicyDenied) as caught:
         desk.studies.propose(
             seal(other, Context.PLAN, foreign).canonical(),
-            desk.weights(foreign),
+            b"",
             bundle_sha256=BUNDLE,
         )
     assert caught.value.code is ErrorCode.STUDY_EXISTS

@@ -15,6 +15,7 @@ import pytest
 from schemas.errors import ErrorCode, InternalError
 from schemas.governance.study import StudyPlan
 from schemas.identity import fingerprint
+from schemas.privacy.statement import privacy_statement
 from site_node import cli
 from site_node.cli import run
 from site_node.context import SiteContext, open_site
@@ -117,12 +118,8 @@ def test_plan_show_answers_what_will_leave(
         "masked-evaluation",
         "What never leaves",
         "names, resident registration numbers",
-        "epsilon 1 at delta 1e-05, unit patient (adjacency add-remove), for a patient of one "
-        "hospital, against the coordinator together with up to t = 1 hospital(s), over all 12 "
-        "attempts (10 steps and 2 retries), accountant pld",
-        "epsilon 2.2",
-        "Outside epsilon metrics on the test patients, and tuning",
-        "before this plan epsilon 0.0000 of 8, after it",
+        *(" ".join(line.split()) for line in privacy_statement(plan_now).lines()),
+        "before this plan epsilon 0 of 8, after it",
         "Results go to Example Vendor",
         "2027-12-31",
         "confirmed here",
@@ -135,7 +132,7 @@ def test_plan_show_answers_what_will_leave(
     assert update["kind"] == "masked-update"
     assert update["at_most"] == 12
     assert update["bytes_total"] == 12 * update["bytes_each"]
-    assert values["privacy"]["outside_epsilon"] == ["test-set metrics", "tuning"]
+    assert values["privacy"] == privacy_statement(plan_now).values()
     assert values["budget"]["before"] < values["budget"]["after"] < values["budget"]["limit"]
     assert values["problems"] == []
 
@@ -268,6 +265,20 @@ def test_ingest_reports_counts_and_refuses_a_foreign_profile(
     shell("plan", "import", str(plan_file))
     shown = shell("ingest", "heart", "--source", str(tmp_path), exit_code=2)
     assert "plan.deid_profile_mismatch" in shown
+
+
+def test_ingest_refuses_a_delta_too_large_for_this_hospitals_patients(
+    shell: Shell, sites: list[SiteContext], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PRIVACY-14: counted from the extract itself, before anything of it is stored."""
+    dates = {"created": "2026-01-01T00:00:00Z", "expires": "2027-12-31T00:00:00Z"}
+    profile = profile_for(real_plan(sites).data).digest
+    path = tmp_path / "heart.plan"
+    path.write_bytes(sealed(real_plan(sites, **dates, deid_profile_sha256=profile)))
+    shell("plan", "import", str(path))
+    monkeypatch.setattr("site_node.ingest.ingest", lambda *_a, accept, **_k: accept(10_001))
+    shown = shell("ingest", "heart", "--source", str(tmp_path), exit_code=4)
+    assert "plan.delta_patients" in shown and "10001" in shown
 
 
 def test_an_unforeseen_failure_shows_no_text(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from site_node.context import open_site
 from site_node.plan_view import lost_words
 from tests.support.factories import make_plan, recoverable
 from tests.support.sites import TestClock, make_sites, real_plan, sealed
+from tests.support.starts import FROM_FILE
 
 
 @pytest.fixture
@@ -90,3 +91,20 @@ def test_an_atomic_plan_says_that_a_loss_voids_the_attempt() -> None:
     plan, _ = make_plan(4)
     assert "there is no sum: the attempt stays charged" in lost_words(plan)
     assert "2 times at most" in lost_words(plan)
+
+
+def test_the_origin_of_a_vendors_weights_is_shown_to_the_steward(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PRIVACY-20: what those weights were trained on lies outside epsilon; a person must judge."""
+    sites = make_sites(tmp_path, TestClock(), 4)
+    dates = {"created": "2026-01-01T00:00:00Z", "expires": "2027-12-31T00:00:00Z"}
+    path = tmp_path / "heart.plan"
+    path.write_bytes(sealed(real_plan(sites, **dates, model=FROM_FILE)))
+    for site in sites:
+        site.db.close()
+    assert run(["plan", "import", str(path), "--home", str(sites[0].home)]) == 0
+    text = shown(sites[0].home, capsys, "plan", "show", "heart")
+    origin = FROM_FILE["initial_weights_origin"]
+    assert f"starts from the vendor's own weights, trained on: {origin}" in text
+    assert f"the patients on whose data the initial weights were trained ({origin})" in text

@@ -65,9 +65,9 @@ def test_noise_is_drawn_for_the_cohort_the_site_saw(trio, monkeypatch) -> None:
     sizes = []
     honest = dp_sgd.noised_update
 
-    def spy(plan, clipped, cohort_size, entropy):
+    def spy(plan, terms, clipped, cohort_size, entropy):
         sizes.append(cohort_size)
-        return honest(plan, clipped, cohort_size, entropy)
+        return honest(plan, terms, clipped, cohort_size, entropy)
 
     monkeypatch.setattr(dp_sgd, "noised_update", spy)
     trio.upload("site-2", trio.cohort(readies.values(), 0, attempt))

@@ -6,11 +6,14 @@ import pytest
 
 from schemas.canonical import sha256_hex
 from schemas.errors import CohortiumError, PolicyDenied
+from schemas.models import from_safetensors, initial_parameters
+from schemas.models import weights as weights_module
 from schemas.signing import Context, is_valid, public_hex
 from schemas.wire import SumTag
 from site_node.session import StudySession, require_running
 from tests.support.by_hand import Hand
 from tests.support.consortium import memory_consortium
+from tests.support.starts import FROM_FILE, start_weights
 
 
 @pytest.fixture
@@ -36,24 +39,53 @@ def code_of(call, *arguments) -> str:
 
 def test_it_begins_at_the_plans_weights(hand) -> None:
     session = session_of(hand)
-    assert session.standing.step == 0
+    assert session.standing.rounds == 0
     assert session.approved == frozenset()
 
 
-def test_weights_other_than_the_plans_are_refused(hand, monkeypatch) -> None:
+def test_a_seed_gives_the_weights_and_nothing_has_to_arrive(hand) -> None:
     site = hand.consortium.sites["site-1"]
-    good = site.weights(hand.consortium.plan.model.initial_weights_sha256)
-    bad = good[:-1] + bytes([good[-1] ^ 1])
-    assert sha256_hex(bad) != hand.consortium.plan.model.initial_weights_sha256
-    monkeypatch.setattr(site, "weights", lambda _: bad)
+    assert site.db.row("SELECT 1 FROM inbox WHERE kind = 'weights'") is None
+    model = hand.consortium.plan.model
+    found = session_of(hand).standing.state.parameters
+    assert found.tolist() == initial_parameters(model).tolist()
+
+
+def test_weights_a_seed_does_not_give_are_refused(hand, monkeypatch) -> None:
+    """A hospital with another version of the software must not begin."""
+    monkeypatch.setattr(
+        weights_module, "initial_parameters", lambda m: initial_parameters(m) + 2.0**-50
+    )
     assert code_of(session_of, hand) == "weights.mismatch"
 
 
-def test_weights_that_have_not_arrived_are_missed(hand) -> None:
-    site = hand.consortium.sites["site-1"]
+@pytest.fixture
+def own(tmp_path) -> Hand:
+    """A study that starts from the vendor's own weights."""
+    return Hand(memory_consortium(tmp_path, n_sites=3, model=FROM_FILE))
+
+
+def test_it_begins_at_the_vendors_weights(own) -> None:
+    model = own.consortium.plan.model
+    found = session_of(own).standing.state.parameters
+    assert found.tolist() == from_safetensors(model, start_weights(model)).tolist()
+    assert found.any()
+
+
+def test_weights_other_than_the_plans_are_refused(own, monkeypatch) -> None:
+    site = own.consortium.sites["site-1"]
+    good = site.weights(own.consortium.plan.model.initial_weights_sha256)
+    bad = good[:-1] + bytes([good[-1] ^ 1])
+    assert sha256_hex(bad) != own.consortium.plan.model.initial_weights_sha256
+    monkeypatch.setattr(site, "weights", lambda _: bad)
+    assert code_of(session_of, own) == "weights.mismatch"
+
+
+def test_weights_that_have_not_arrived_are_missed(own) -> None:
+    site = own.consortium.sites["site-1"]
     with site.db.write() as connection:
         connection.execute("DELETE FROM inbox WHERE kind = 'weights'")
-    assert code_of(session_of, hand) == "weights.missing"
+    assert code_of(session_of, own) == "weights.missing"
 
 
 def test_a_ready_is_signed_and_shows_the_ledgers_head(hand) -> None:
@@ -122,9 +154,9 @@ def test_a_sum_without_keys_and_without_evidence_is_unverifiable(hand) -> None:
     assert code_of(session.accept_sum, tag, first.blob()) == "sum.unverifiable"
     session.accept_approvals(tuple(hand.consortium.book.signed.values()))
     session.accept_sum(first.tag(evidence=True), first.blob())
-    assert session.standing.step == 1
+    assert session.standing.rounds == 1
     session.accept_sum(first.tag(evidence=True), first.blob())  # again: nothing happens
-    assert session.standing.step == 1
+    assert session.standing.rounds == 1
 
 
 def test_evidence_counts_only_from_sites_known_to_have_approved(hand) -> None:
@@ -138,12 +170,12 @@ def test_catching_up_passes_over_what_was_applied(hand) -> None:
     first = hand.play(0, 0)
     second = hand.play(1, 0, previous=first)
     session = session_of(hand)  # resumed from the journal: the sum of round 0 is applied
-    assert session.standing.step == 1
+    assert session.standing.rounds == 1
     session.accept_approvals(tuple(hand.consortium.book.signed.values()))
     tags = [entry.tag(evidence=True) for entry in (first, second)]
     assert code_of(session.catch_up, tags, [first.blob()]) == "message.malformed"
     session.catch_up(tags, [first.blob(), second.blob()])
-    assert session.standing.step == 2
+    assert session.standing.rounds == 2
 
 
 def test_a_blind_sum_is_opened_only_by_those_who_took_part(hand) -> None:

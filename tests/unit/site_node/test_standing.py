@@ -23,7 +23,7 @@ def after(steps: int) -> Standing:
     standing = start()
     for step in range(steps):
         values = np.arange(PLAN.model.parameters, dtype=np.int64) * (step + 1) * 1000
-        standing = standing.stepped(values, SUMS[step], PLAN.training)
+        standing = standing.summed(values, SUMS[step], PLAN)
     return standing
 
 
@@ -61,7 +61,7 @@ def test_only_the_next_sum_is_expected() -> None:
 
 def test_a_step_moves_every_hash() -> None:
     before, now = after(1), after(2)
-    assert now.step == before.step + 1
+    assert now.rounds == before.rounds + 1
     assert now.model_hash == state_hash(now.state) != before.model_hash
     assert (now.earlier_model_hash, now.earlier_sum_hash) == (before.model_hash, before.sum_hash)
     assert now.sum_hash == SUMS[1]
@@ -72,4 +72,4 @@ def test_it_survives_a_restart_bit_for_bit() -> None:
     back = Standing.from_bytes(raw)
     assert back.to_bytes() == raw
     assert back.model_hash == state_hash(back.state) == after(3).model_hash
-    assert (back.step, back.plan_digest) == (3, DIGEST)
+    assert (back.rounds, back.plan_digest) == (3, DIGEST)

@@ -11,7 +11,6 @@ from coordinator.client import drafts
 from coordinator.client.drafts import Parties
 from schemas.errors import ConfigError
 from schemas.governance.study import StudyPlan
-from schemas.privacy import accounting
 from schemas.signing import public_hex
 from tests.support.desk import START, named_card
 from tests.support.factories import HYBRID, VENDOR, SiteKeys, make_keys
@@ -25,10 +24,8 @@ def keys() -> dict[str, SiteKeys]:
 
 
 @pytest.fixture
-def resolved(keys: dict[str, SiteKeys], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def resolved(keys: dict[str, SiteKeys], tmp_path: Path):
     """Resolve the heart template as a vendor edits it: one value of one line."""
-    monkeypatch.setattr(accounting, "calibrate_noise", lambda **_: 14.4487)
-    monkeypatch.setattr(accounting, "epsilon", lambda **_: 4.5)
     cards = [named_card(site, keys[site]) for site in SITES]
     parties = Parties("Example Vendor", public_hex(VENDOR), cards, "22" * 32)
 

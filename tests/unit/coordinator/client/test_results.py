@@ -16,9 +16,13 @@ from coordinator.client import render
 from coordinator.client.results import check_model, check_result
 from schemas.errors import CohortiumError, ErrorCode, ProtocolError, TransportError, TrustError
 from schemas.governance.study import StudyPlan
+from schemas.models import final_safetensors, read_final
+from schemas.preparation import prepare
+from schemas.privacy.statement import privacy_statement
 from schemas.signing import Context, sign
 from tests.support.desk import Desk
 from tests.support.factories import make_keys, seal_plan
+from tests.support.prepared import preparation
 
 
 @pytest.fixture(scope="module")
@@ -118,21 +122,23 @@ def test_the_model_must_have_the_signed_hash(finished: tuple[Desk, StudyPlan]) -
         check_model(stored[1] + b"x", plan, stored[0])
 
 
-def test_epsilon_is_written_with_its_whole_scope(finished: tuple[Desk, StudyPlan]) -> None:
-    text = " ".join(render.epsilon_lines(finished[1]))
-    for part in (
-        "epsilon 1 at delta 1e-05",
-        "per patient",
-        "add-remove",
-        "PLD",
-        "15 attempts",
-        "12 steps and 3 retries",
-        "up to 1 colluding",
-        "two hospitals",
-        "outside epsilon: the test-set metrics",
-        "tuning",
-    ):
-        assert part in text, part
+def test_a_model_with_a_preparation_comes_with_the_constants_that_follow(tmp_path: Path) -> None:
+    """PRIVACY-11: whoever applies the model derives what the hospitals trained with."""
+    desk = Desk(tmp_path).enrol_four()
+    plan = desk.plan(**preparation())
+    desk.propose(plan)
+    desk.approve(plan)
+    desk.train(plan, plan.rounds)
+    desk.finish(plan)
+    stored = desk.studies.model(plan.digest())
+    assert stored is not None
+    flat, summed = read_final(plan, stored[1])
+    document = check_model(stored[1], plan, stored[0])
+    assert document == prepare(plan, summed).document(plan)
+    other = final_safetensors(plan, flat, summed + 1)
+    with pytest.raises(TrustError) as caught:
+        check_model(other, plan, stored[0])
+    assert caught.value.code is ErrorCode.FINAL_MISMATCH
 
 
 def test_lines_show_interval_method_bound_threshold_and_signers(
@@ -145,14 +151,14 @@ def test_lines_show_interval_method_bound_threshold_and_signers(
     assert values["model_hash"] in text and values["plan_digest"] in text
 
 
-def test_json_holds_method_scope_and_signers(answer: dict[str, Any]) -> None:
+def test_json_holds_method_scope_and_signers(
+    finished: tuple[Desk, StudyPlan], answer: dict[str, Any]
+) -> None:
     values = _values(answer)
     assert json.loads(json.dumps(values)) == values
     assert values["auroc"]["method"].startswith("DeLong")
     assert values["sensitivity"]["threshold"] == 0.5
-    assert {"delta", "unit", "adjacency", "t", "steps", "retry_cap", "outside_epsilon"} <= set(
-        values["privacy"]
-    )
+    assert values["privacy"] == privacy_statement(finished[1]).values()
     assert [item["site_id"] for item in values["signed_by"]] == [f"site-{n}" for n in range(1, 5)]
 
 
@@ -163,7 +169,7 @@ def test_csv_has_one_row_a_number(answer: dict[str, Any]) -> None:
     for name in ("brier", "calibration_in_the_large"):
         row = by_name[name]
         assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
-    assert "delta=1e-05" in by_name["epsilon"]["method"]
+    assert by_name["epsilon"]["method"] == _values(answer)["privacy"]["sentence"]
     assert int(by_name["positives_at_least"]["value"]) >= 10
     roc = [row for row in rows if row["quantity"] == "roc"]
     assert len(roc) > 3
@@ -178,6 +184,6 @@ def test_plans_are_previewed_with_what_leaves_and_their_digest(
     assert plan.digest() in text
     assert (
         "masked-update" in text
-        and f"{4 * plan.model.parameters} bytes of masked words and a signed header" in text
+        and f"{4 * plan.longest_vector} bytes of masked words and a signed header" in text
     )
     assert str(Path("site-1")) in text

@@ -202,6 +202,7 @@ def test_an_accepted_recoverable_plan_cannot_wrap(
 
 
 def test_recovery_costs_headroom() -> None:
-    assert recoverable(7, 2).headroom() < recoverable(7, 1).headroom()
+    two, one = recoverable(7, 2), recoverable(7, 1)
+    assert two.headroom(two.sum_terms(0)) < one.headroom(one.sum_terms(0))
     noise = 13 * math.sqrt(7 / 4)  # seven shares, of which four must suffice
-    assert recoverable(7, 2).headroom() == pytest.approx(2**31 - (2000 + 12 * noise) * 2**18)
+    assert two.headroom(two.sum_terms(0)) == pytest.approx(2**31 - (2000 + 12 * noise) * 2**18)

@@ -51,7 +51,7 @@ def test_derived_numbers() -> None:
     assert PLAN.model.input_width == 4
     assert PLAN.training.attempts == 12
     noise = 13 * math.sqrt(3 / 2)
-    assert PLAN.headroom() == pytest.approx(2**31 - (2000 + 12 * noise) * 2**18)
+    assert PLAN.headroom(PLAN.sum_terms(0)) == pytest.approx(2**31 - (2000 + 12 * noise) * 2**18)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from schemas.errors import DataRejected, ErrorCode
+from schemas.errors import DataRejected, ErrorCode, ProtocolError
 from schemas.models.scattering import scatter
+from schemas.preparation import Prepared, prepare
 from site_node.cohort import load_features
 from tests.support.factories import make_plan
 from tests.support.learning import plan_for
+from tests.support.prepared import WORDS, gappy_table, prepared_plan
 
 PLAN, _ = make_plan()
 IMAGES = np.random.default_rng(5).integers(0, 256, (4, 12, 12), dtype=np.uint8)
@@ -105,6 +107,137 @@ def test_identity_keeps_numbers_and_booleans(
     model = {"features": [{"column": "age", "encoding": "identity"}], "parameters": 2}
     plan, _ = make_plan(data={"columns": columns}, model=model)
     assert load_features(table(age=values), plan, "train").x[:, 0].tolist() == expected
+
+
+def features_of(feature: dict[str, Any], values: list[Any], prepared: Prepared | None = None):
+    """The inputs that one feature gives of some values of age, all in training."""
+    columns = [
+        {"name": "age", "kind": "number", "required": False},
+        {"name": "cp", "kind": "category", "codes": ["1", "2", "3"], "required": False},
+        {"name": "num", "kind": "integer"},
+    ]
+    name = feature.setdefault("column", "age")
+    model = {"features": [feature], "parameters": 2}
+    terms = {"epsilon": 1, "noise_multiplier": 20, "retry_cap": 0, "integer_clip": 2**18}
+    needs = feature["encoding"] in ("standardise", "quantile-bins")
+    needs |= feature.get("missing") == "mean"
+    more = {"preparation": terms} if needs else {}
+    plan, _ = make_plan(data={"columns": columns}, model=model, **more)
+    rows = pa.table(
+        {
+            "patient": [f"{i}" for i in range(len(values))],
+            "split": ["train"] * len(values),
+            "label": [0] * len(values),
+            name: pa.array(values),
+        }
+    )
+    return load_features(rows, plan, "train", prepared).x.tolist()
+
+
+PREPARED = Prepared(1.0, means={"age": 50.0}, scales={"age": 10.0}, bin_edges={"age": (30.0, 45.0)})
+RANGE = {"minimum": 20, "maximum": 80}
+
+
+@pytest.mark.parametrize(
+    ("feature", "expected"),
+    [
+        # values 30, 45, 90 (beyond the range), and a missing one
+        ({"encoding": "standardise", **RANGE, "missing": "mean"}, [[-2], [-0.5], [3], [0]]),
+        (
+            {"encoding": "standardise", **RANGE, "missing": "value", "missing_value": 40},
+            [[-2], [-0.5], [3], [-1]],
+        ),
+        ({"encoding": "scale", **RANGE, "missing": "mean"}, [[-2 / 3], [-1 / 6], [1], [0]]),
+        (
+            {"encoding": "scale", **RANGE, "missing": "value", "missing_value": 500},
+            [[-2 / 3], [-1 / 6], [1], [1]],
+        ),
+        ({"encoding": "identity", **RANGE, "missing": "mean"}, [[30], [45], [90], [50]]),
+        ({"encoding": "identity", "missing": "value"}, [[30], [45], [90], [0]]),
+        (
+            {"encoding": "bins", "edges": [45, 60], "missing": "value"},
+            [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]],
+        ),
+        (
+            {"encoding": "quantile-bins", "bins": 3, **RANGE, "missing": "value"},
+            [[0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 0]],
+        ),
+    ],
+)
+def test_every_encoding_and_rule_for_a_missing_value(feature, expected) -> None:
+    """A value on an edge is in the bin above; a missing one in none; fillers are cut as values."""
+    found = features_of(dict(feature), [30.0, 45.0, 90.0, None], PREPARED)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_missing_level_is_all_zeros() -> None:
+    feature = {"column": "cp", "encoding": "one-hot", "levels": ["1", "3"], "missing": "value"}
+    assert features_of(feature, ["1", "2", None, "3"]) == [[1, 0], [0, 0], [0, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        {"encoding": "scale", **RANGE},
+        {"encoding": "standardise", **RANGE},
+        {"encoding": "bins", "edges": [45]},
+        {"encoding": "identity"},
+        {"column": "cp", "encoding": "one-hot", "levels": ["1"]},
+    ],
+)
+def test_a_missing_value_is_refused_unless_the_plan_says_otherwise(feature) -> None:
+    values = ["1", None] if feature.get("column") == "cp" else [30.0, None]
+    with pytest.raises(DataRejected):
+        features_of(dict(feature), values, PREPARED)
+
+
+def test_a_value_that_is_not_finite_is_not_a_missing_one() -> None:
+    feature = {"encoding": "scale", **RANGE, "missing": "value", "missing_value": 40}
+    with pytest.raises(DataRejected):
+        features_of(feature, [30.0, float("nan")])
+
+
+def test_no_features_without_the_constants_the_plan_prepares() -> None:
+    """PRIVACY-11: no default stands in for a sum that is not there yet."""
+    with pytest.raises(ProtocolError) as refused:
+        features_of({"encoding": "standardise", **RANGE}, [30.0])
+    assert refused.value.code is ErrorCode.PREPARATION_MISSING
+
+
+def test_two_preparations_give_two_sets_of_features() -> None:
+    """The fingerprint of the evaluation's patients covers what they were prepared by."""
+    plan = prepared_plan()
+    rows = gappy_table(1)
+    first, second = (
+        load_features(rows, plan, "test", prepare(plan, summed)).sha256()
+        for summed in np.random.default_rng(9).integers(0, 2**24, (2, WORDS))
+    )
+    assert first != second
+
+
+def test_times_of_follow_up_come_with_the_rows() -> None:
+    plan = plan_for("cox")
+    rows = table(days=[3, 0, 5, 9999])
+    features = load_features(rows, plan, "train")
+    assert features.time is not None
+    assert features.time.tolist() == [0.0, 3.0]
+    assert load_features(table(days=[3, 1, 5, 9]), plan, "train").sha256() != features.sha256()
+    assert load_features(table(), PLAN, "train").time is None
+    for wrong in ([3, None, 5, 9], [3.0, -1.0, 5.0, 9.0]):
+        with pytest.raises(DataRejected):
+            load_features(table(days=wrong), plan, "train")
+    both = plan_for("cox", max_images_per_patient=2)
+    assert load_features(table(days=[3, 7, 5, 7]), both, "train").time.tolist() == [7, 7, 3]
+    with pytest.raises(DataRejected, match="two times"):
+        load_features(table(days=[3, 7, 5, 8]), both, "train")
+    two_rows, _ = make_plan(
+        model=plan.model.model_dump(mode="json"),
+        data=plan.data.model_dump(mode="json"),
+        training={"max_images_per_patient": 2},
+    )
+    assert load_features(table(days=[3, 7, 5, 7]), two_rows, "train").patients == 2
+    with pytest.raises(DataRejected):  # "a" was followed for 7 days and for 8
+        load_features(table(days=[3, 7, 5, 8]), two_rows, "train")
 
 
 def test_images_become_grey_values_for_the_network() -> None:

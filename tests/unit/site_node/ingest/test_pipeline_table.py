@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import ConfigError, ErrorCode
+from schemas.errors import ConfigError, ErrorCode, PolicyDenied
 from schemas.governance.study import Column, DataTerms
 from schemas.tables import Severity
 from site_node.ingest import IngestReport, ingest, profile_for
@@ -117,11 +117,29 @@ def test_warnings_count_what_is_stored_but_odd(tmp_path: Path) -> None:
     lines = [HEADER, _row(1, chol="0"), _row(2, chol="0"), _row(3, split="test"), _row(4)]
     report = _ingest(tmp_path, lines, table_terms(minimum_class_count_in_test=2))
     warnings = [f for f in report.findings if f.severity is Severity.WARNING]
-    assert [(f.code, f.column, f.count, f.of) for f in warnings] == [
+    found = [(f.code, f.column, f.count, f.of) for f in warnings]
+    assert found == [
         (ErrorCode.VALUE_SUSPICIOUS, "chol", 2, 4),
+        (ErrorCode.VALUE_MISSING, "ca", 4, 4),
         (ErrorCode.CLASS_COUNT_LOW, "num", 0, 1),
     ]
-    assert report.warnings == (ErrorCode.VALUE_SUSPICIOUS, ErrorCode.CLASS_COUNT_LOW)
+    assert set(report.warnings) == {finding[0] for finding in found}
+
+
+def test_missing_values_of_optional_columns_are_stored_as_such_and_counted(
+    tmp_path: Path,
+) -> None:
+    """PRIVACY-11: what is filled in later is not filled in here, and nobody guesses how often."""
+    lines = [HEADER, _row(1, ca="2.0"), _row(2, ca=""), _row(3, ca="?"), _row(4, ca="0")]
+    report = _ingest(tmp_path, lines)
+    assert (report.stored, report.quarantined) == (4, {})
+    assert sorted(_store(tmp_path).read("heart")["ca"].to_pylist(), key=str) == [
+        0, 2, None, None,
+    ]  # fmt: skip
+    missing = [f for f in report.findings if f.code is ErrorCode.VALUE_MISSING]
+    assert [(f.column, f.count, f.of, f.severity) for f in missing] == [
+        ("ca", 2, 4, Severity.WARNING)
+    ]
 
 
 @pytest.mark.parametrize("column", ["chart_no", "age", "num", "split"])
@@ -224,3 +242,19 @@ def test_the_report_names_the_profile_it_used(tmp_path: Path) -> None:
     assert (report.deid_profile, report.deid_profile_sha256) == (profile.name, profile.digest)
     stored = _store(tmp_path).report("heart")
     assert stored["read"] == 1 and stored["deid_profile_sha256"] == profile.digest
+
+
+def test_who_is_asked_first_may_refuse_and_nothing_is_stored(tmp_path: Path) -> None:
+    """PRIVACY-14: a hospital too large for the plan's delta keeps nothing for it."""
+    before = _ingest(tmp_path, [HEADER, _row(1)])
+    asked: list[int] = []
+
+    def refuse(patients: int) -> None:
+        asked.append(patients)
+        raise PolicyDenied(ErrorCode.PLAN_DELTA_PATIENTS, "Too many.")
+
+    rows = [_row(1), _row(2), _row(3, split="test")]
+    with pytest.raises(PolicyDenied):
+        _ingest(tmp_path, [HEADER, *rows], accept=refuse)
+    assert asked == [2]  # training patients, not test patients
+    assert _store(tmp_path).snapshot("heart") == before.snapshot
