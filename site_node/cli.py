@@ -16,6 +16,8 @@ import typer
 import typer.core
 
 from schemas.errors import CohortiumError, ConfigError, ErrorCode, InternalError
+from site_node.cli_ledger import ledger_app
+from site_node.cli_membership import membership
 from site_node.cli_peers import card_app, peers_app
 from site_node.cli_plan import plan_app
 from site_node.command import State, grouped, home, read_file, site_here
@@ -24,7 +26,6 @@ from site_node.screen import Screen
 _HELP = "The site node of one hospital. Every command takes --home DIR and --json."
 typer.core.HAS_RICH = False  # plain help: rich's escapes, as in \[required], would be printed
 app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-ledger_app = typer.Typer(help="The privacy budget spent here.", no_args_is_help=True)
 audit_app = typer.Typer(help="The signed log of everything that happened.", no_args_is_help=True)
 config_app = typer.Typer(help="site.toml.", no_args_is_help=True)
 app.add_typer(card_app, name="card")
@@ -33,6 +34,7 @@ app.add_typer(plan_app, name="plan")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(audit_app, name="audit")
 app.add_typer(config_app, name="config")
+app.command()(membership)
 
 
 @app.callback()
@@ -65,6 +67,7 @@ def init(
             ("site.toml", "settings and floors; floors can only make plans stricter"),
             ("keys/", "eight secrets, one file each, readable by this user only: back them up"),
             ("state/site.db", "audit log, privacy ledger, journal, manifest"),
+            ("witness/", "what the ledger must be; best on another disk: [ledger] in site.toml"),
         ]
     )
     rows = site.audit.rows(last=1)
@@ -101,6 +104,7 @@ def ingest(
     source: Annotated[Path, typer.Option(help="Folder with the raw extract.")],
 ) -> None:
     """De-identify an extract, check it against the study's contract, store it encrypted."""
+    from site_node.governance.checks import check_own_delta
     from site_node.ingest import ingest as run_ingest
     from site_node.ingest import profile_for
     from site_node.report import keep_report, show_report
@@ -123,6 +127,7 @@ def ingest(
             store=site.store,
             quarantine=site.folders.quarantine,
             progress=progress,
+            accept=lambda patients: check_own_delta(plan, patients),
         )
     recording = keep_report(site, report)
     show_report(screen, report)
@@ -183,23 +188,7 @@ def status() -> None:
     show_status(State.screen, site_here())
 
 
-# --- ledger, audit, configuration ------------------------------------------------------------
-
-
-@ledger_app.command("show")
-def ledger_show() -> None:
-    """Show what every study has spent and may still spend here."""
-    from site_node.report import show_ledger
-
-    show_ledger(State.screen, site_here())
-
-
-@ledger_app.command("verify")
-def ledger_verify() -> None:
-    """Recompute the ledger's chain, signatures and rules."""
-    from site_node.report import show_chain
-
-    show_chain(State.screen, "ledger", ErrorCode.LEDGER_BROKEN, site_here().ledger.verify())
+# --- audit, configuration --------------------------------------------------------------------
 
 
 @audit_app.command("show")
