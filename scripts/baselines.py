@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from schemas.entropy import Entropy
 from schemas.governance.study import StudyPlan
 from schemas.models import (
-    apply_step,
+    OptimiserState,
+    apply_sum,
     final_parameters,
     initial_parameters,
     initial_state,
 )
+from schemas.preparation import prepare
 from site_node.cohort.features import Features
 from site_node.training.dp_sgd import clipped_integer_sum
 from site_node.training.evaluate import patient_logits
+from site_node.training.losses import Batch, row_losses
 from site_node.training.networks import build_network, parameter_order
 from site_node.training.noise import discrete_gaussian
 from site_node.training.sampling import poisson_mask
@@ -39,13 +42,16 @@ def pooled_baselines(
     plan: StudyPlan,
     features_by_site: Mapping[str, tuple[Features, Features]],
     entropy: Entropy = os.urandom,
+    prepared: NDArray[np.int64] | None = None,
 ) -> dict[str, float]:
     """Give test AUROCs (exact, three decimals) of two trainings on pooled rows.
 
     Args:
-        plan: the study's plan.
+        plan: the study's plan, of dp-fedsgd.
         features_by_site: (training, test) features of every site.
         entropy: for the sample and the noise of the central run.
+        prepared: the study's own preparation, the sum that its features were made with; needed
+            exactly if the plan has one. Both trainings start from the inputs that the study had.
 
     Returns:
         "pooled_no_dp": the same architecture trained to convergence without clip, noise or
@@ -54,8 +60,8 @@ def pooled_baselines(
     """
     train = pool([pair[0] for pair in features_by_site.values()])
     test = pool([pair[1] for pair in features_by_site.values()])
-    without = train_without_privacy(plan, train)
-    central = train_centrally(plan, train, entropy)
+    without = train_without_privacy(plan, train, prepared)
+    central = train_centrally(plan, train, entropy, prepared)
     return {
         "pooled_no_dp": round(patient_auroc(plan, without, test), 3),
         "central_dp": round(patient_auroc(plan, central, test), 3),
@@ -65,6 +71,7 @@ def pooled_baselines(
 def pool(parts: list[Features]) -> Features:
     """Join several sites' features; patients of different sites stay different."""
     offsets = np.cumsum([0, *(part.patients for part in parts)])
+    times = [part.time for part in parts if part.time is not None]
     return Features(
         x=np.concatenate([part.x for part in parts]),
         y=np.concatenate([part.y for part in parts]),
@@ -72,22 +79,34 @@ def pool(parts: list[Features]) -> Features:
             [part.patient + shift for part, shift in zip(parts, offsets, strict=False)]
         ),
         patients=int(offsets[-1]),
+        time=np.concatenate(times) if len(times) == len(parts) else None,
     )
 
 
-def train_without_privacy(plan: StudyPlan, train: Features) -> NDArray[np.float64]:
-    """Minimise the mean loss of a patient by L-BFGS; deterministic."""
-    network = build_network(plan.model, initial_parameters(plan.model))
+def train_without_privacy(
+    plan: StudyPlan, train: Features, prepared: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """Minimise the mean loss of a patient by L-BFGS; deterministic.
+
+    The loss, its class weights among it, is that of the plan.
+    """
+    state = _before_training(plan, prepared)
+    network = build_network(plan.model, state.parameters)
     named = dict(network.named_parameters())
     parameters = [named[name] for name in parameter_order(plan.model)]
-    x, y = torch.from_numpy(train.x), torch.from_numpy(train.y.astype(np.float32))
+    x = torch.from_numpy(train.x)
+    batch = Batch(
+        y=torch.from_numpy(train.y.astype(np.float32)),
+        time=None if train.time is None else torch.from_numpy(train.time),
+        positive_weight=prepare(plan, state.prepared).positive_weight,
+    )
     share = 1.0 / np.bincount(train.patient, minlength=train.patients)[train.patient]
     weight = torch.from_numpy((share / train.patients).astype(np.float32))
     optimiser = torch.optim.LBFGS(parameters, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        loss = binary_cross_entropy_with_logits(network(x), y, weight=weight, reduction="sum")
+        loss = (weight * row_losses(plan, network(x), batch)).sum()
         loss = loss + _RIDGE / 2 * torch.stack([(p**2).sum() for p in parameters]).sum()
         torch.autograd.backward(loss)
         return loss
@@ -96,19 +115,42 @@ def train_without_privacy(plan: StudyPlan, train: Features) -> NDArray[np.float6
     return np.concatenate([p.detach().double().numpy().reshape(-1) for p in parameters])
 
 
-def train_centrally(plan: StudyPlan, train: Features, entropy: Entropy) -> NDArray[np.float64]:
-    """Run the plan's algorithm on pooled rows with central noise."""
+def train_centrally(
+    plan: StudyPlan,
+    train: Features,
+    entropy: Entropy,
+    prepared: NDArray[np.int64] | None = None,
+) -> NDArray[np.float64]:
+    """Run the plan's algorithm, dp-fedsgd, on pooled rows with central noise.
+
+    Raises:
+        ValueError: the plan is of dp-fedavg, of which one trusted party has no counterpart.
+    """
     training = plan.training
+    if training.is_local:
+        raise ValueError("one trusted party has nothing to average")
     sigma = plan.privacy.noise_multiplier * training.integer_clip
-    state = initial_state(plan.model, initial_parameters(plan.model))
+    state = _before_training(plan, prepared)
     for _ in range(training.steps):
         chosen = np.ones(train.patients, dtype=np.bool_)
         if training.sampling == "poisson":
             chosen = poisson_mask(train.patients, training.sampling_rate, entropy)
-        clipped = clipped_integer_sum(plan, state.parameters, train, chosen).values
+        clipped = clipped_integer_sum(plan, state, train, chosen).values
         noise = discrete_gaussian(sigma, len(clipped), entropy)
-        state = apply_step(state, clipped + noise, training)
+        state = apply_sum(state, clipped + noise, plan)
     return final_parameters(state, training)
+
+
+def _before_training(plan: StudyPlan, prepared: NDArray[np.int64] | None) -> OptimiserState:
+    """Give the state before the first step.
+
+    Raises:
+        ValueError: a plan with a preparation came without its sum, or the other way round.
+    """
+    if (prepared is None) != (plan.preparation is None):
+        raise ValueError("the sum of the preparation belongs to a plan that has one")
+    state = initial_state(plan.model, initial_parameters(plan.model))
+    return state if prepared is None else replace(state, prepared=prepared)
 
 
 def patient_auroc(plan: StudyPlan, parameters: NDArray[np.float64], test: Features) -> float:

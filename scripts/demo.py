@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -178,12 +179,15 @@ def show(summary: dict[str, Any]) -> None:
     for name, study in summary["studies"].items():
         low, high = study["test_auroc_ci"]
         say(
-            f"  {name:6} AUROC {study['test_auroc']:.3f} [{low:.3f}, {high:.3f}] at epsilon "
-            f"{study['epsilon']:g}, delta {study['delta']:g} per patient; pooled without privacy "
-            f"{study['baseline_pooled_no_dp_auroc']:.3f}, central DP "
+            f"  {name:6} AUROC {study['test_auroc']:.3f} [{low:.3f}, {high:.3f}]; pooled without "
+            f"privacy {study['baseline_pooled_no_dp_auroc']:.3f}, central DP "
             f"{study['baseline_central_dp_auroc']:.3f}; {study['steps']} steps, median round "
             f"{study['round_seconds_median']:.2f} s"
         )
+        for text in (study["privacy"], study["privacy_reading"]):
+            indent = " " * 9
+            say(textwrap.fill(text, 96, initial_indent=indent, subsequent_indent=indent,
+                              break_on_hyphens=False))  # fmt: skip
     say(
         f"  identifiers found outside the raw folders: {summary['identifiers_found_outside_raw']}"
         f" (planted control found: {summary['identifier_positive_control_found']})"

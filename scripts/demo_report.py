@@ -37,7 +37,8 @@ def study_figures(
     release, privacy = seen["result"]["release"], seen["privacy"]
     steps, attempts = seen["steps"], seen["attempts_opened"]
     seconds = round_seconds(bed, seen["digest"])
-    assert len(seconds) == steps, f"{len(seconds)} rounds in the logs, {steps} steps"
+    prepared = 0 if privacy["preparation_retry_cap"] is None else 1
+    assert len(seconds) == steps + prepared, f"{len(seconds)} rounds in the logs, {steps} steps"
     return {
         "sites": release["sites"],
         "steps": steps,
@@ -48,6 +49,10 @@ def study_figures(
         "adjacency": privacy["adjacency"],
         "t": privacy["collusion_bound"],
         "accountant": privacy["accountant"],
+        "hospitals_per_patient": privacy["hospitals_per_patient"],
+        "epsilon_two_hospitals": privacy["epsilon_two_hospitals"],
+        "privacy": privacy["sentence"],
+        "privacy_reading": privacy["reading"],
         "test_auroc": release["auroc"],
         "test_auroc_ci": release["auroc_ci"],
         "test_auroc_bound": release["auroc_bound"],

@@ -81,10 +81,10 @@ def test_if_the_retry_repeated_its_noise_the_difference_would_be_the_vector(
     kept = {}
     honest = dp_sgd.noised_update
 
-    def frugal(plan, quantised, *more):
+    def frugal(plan, terms, quantised, *more):
         vector = quantised.values.tobytes()
         if vector not in kept:
-            kept[vector] = honest(plan, quantised, *more)
+            kept[vector] = honest(plan, terms, quantised, *more)
         return kept[vector]
 
     monkeypatch.setattr(dp_sgd, "noised_update", frugal)

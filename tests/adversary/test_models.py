@@ -19,11 +19,11 @@ from schemas.secagg import cohort, masking
 from schemas.secagg.keys import Attempt
 from schemas.secagg.masking import MaskedSum, check_sum
 from site_node.governance.inbox import Inbox
-from site_node.round import SiteRounds
 from site_node.session import StudySession
 from tests.support.attacks import VICTIM, Attack
-from tests.support.consortium import memory_consortium
+from tests.support.consortium import hurried_rounds, memory_consortium
 from tests.support.mutants import without
+from tests.support.starts import FROM_FILE
 
 
 def unbind_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,15 +39,16 @@ def unbind_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def crafted(tmp_path_factory) -> Attack:
     """On the victim's disk lie other initial weights than the plan names, where those should be."""
+    folder = tmp_path_factory.mktemp("crafted")
     attack = Attack(
-        memory_consortium(tmp_path_factory.mktemp("crafted"), n_sites=3, training={"retry_cap": 20})
+        memory_consortium(folder, n_sites=3, training={"retry_cap": 20}, model=FROM_FILE)
     )
     plan = attack.consortium.plan
     attack.weights = to_safetensors(plan.model, np.full(plan.model.parameters, 9.0))
     victim = attack.consortium.sites[VICTIM]
     with victim.db.write() as connection:
         connection.execute("UPDATE inbox SET body = ? WHERE kind = 'weights'", (attack.weights,))
-    attack.consortium.rounds[VICTIM] = SiteRounds(victim)
+    attack.consortium.rounds[VICTIM] = hurried_rounds(victim)
     return attack
 
 
@@ -80,7 +81,7 @@ def fooled(crafted, monkeypatch):
     believing(monkeypatch)
     yield crafted
     victim = crafted.consortium.sites[VICTIM]
-    crafted.consortium.rounds[VICTIM] = SiteRounds(victim)
+    crafted.consortium.rounds[VICTIM] = hurried_rounds(victim)
 
 
 def test_a_hospital_with_another_model_finds_no_cohort(fooled) -> None:

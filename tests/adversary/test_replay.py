@@ -37,12 +37,12 @@ def ledger_forgives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take an attempt that was charged before for paid, as a cache would."""
     honest = Ledger.charge_within
 
-    def lenient(self, recording, digest, kind, round_, attempt, roster):
+    def lenient(self, recording, digest, kind, mechanism, round_, attempt, roster):
         for row in self.rows():
             found = ChargeRef(row.index, digest, kind, round_, attempt)
             if self.has_charge(found):
                 return found
-        return honest(self, recording, digest, kind, round_, attempt, roster)
+        return honest(self, recording, digest, kind, mechanism, round_, attempt, roster)
 
     monkeypatch.setattr(Ledger, "charge_within", lenient)
 

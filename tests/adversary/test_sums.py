@@ -60,7 +60,7 @@ def show(attack: Attack, site: str, entry: RoundSum) -> bytes:
 
 def stepped(attack: Attack, site: str) -> bool:
     """Whether a site took a step, as far as its memory knows."""
-    return attack.consortium.rounds[site]._sessions[attack.consortium.digest].standing.step == 1
+    return attack.consortium.rounds[site]._sessions[attack.consortium.digest].standing.rounds == 1
 
 
 KINDS = [
@@ -267,4 +267,4 @@ def test_without_both_one_round_moves_one_hospitals_model_twice(tried, monkeypat
     blank = {"new_model_hash": "00" * 32}
     monkeypatch.setattr(Attempt, "info", lambda self: honest(replace(self, **blank)))
     tried.ask(VICTIM, another(tried))
-    assert tried.consortium.rounds[VICTIM]._sessions[tried.consortium.digest].standing.step == 2
+    assert tried.consortium.rounds[VICTIM]._sessions[tried.consortium.digest].standing.rounds == 2

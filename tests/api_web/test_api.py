@@ -21,12 +21,13 @@ from schemas.identity import EnrolmentResponse
 from tests.api_web.conftest import Served
 from tests.support.desk import Desk, make_request
 from tests.support.factories import make_keys, seal_plan
+from tests.support.starts import sent_weights
 
 READS = ["/v1/info", "/v1/sites", "/v1/studies", "/v1/studies/heart", "/v1/studies/heart/results"]
 
 
 def _proposal(desk: Desk, plan: StudyPlan) -> bytes:
-    weights = base64.b64encode(desk.weights(plan)).decode("ascii")
+    weights = base64.b64encode(sent_weights(plan.model)).decode("ascii")
     return rfc8785.dumps({"plan": seal_plan(plan).model_dump(mode="json"), "weights": weights})
 
 

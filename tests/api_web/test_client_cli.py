@@ -5,27 +5,33 @@ The commands run as people run them, in processes of their own, against a real A
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from schemas.canonical import parse
+from schemas.documents import PullRequest
 from schemas.governance.study import open_plan
 from schemas.identity import seal_card
+from schemas.models import read_final
+from schemas.preparation import PreparedDocument, prepare
 from schemas.signing import SignedDocument
 from tests.api_web.conftest import Served
 from tests.support.desk import named_card
+from tests.support.prepared import preparation
 
-_QUICK = """
+_RUN = """
 import sys
-import schemas.privacy.accounting as accounting
-accounting.calibrate_noise = lambda **values: 14.4487
-accounting.epsilon = lambda **values: 2.1547
 from coordinator.client.cli import main
 sys.argv[0] = 'cohortium'
 main()
@@ -33,7 +39,7 @@ main()
 
 
 class Shell:
-    """Runs ``cohortium`` for one person; the heavy accountant is replaced by its known answers."""
+    """Runs ``cohortium`` for one person."""
 
     def __init__(self, home: Path, folder: Path) -> None:
         self.home = home
@@ -42,7 +48,7 @@ class Shell:
     def run(self, *words: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
         """Run one command and check its exit code."""
         done = subprocess.run(
-            [sys.executable, "-c", _QUICK, *words],
+            [sys.executable, "-c", _RUN, *words],
             cwd=self.folder,
             env={
                 **os.environ,
@@ -95,7 +101,9 @@ def test_a_study_goes_from_draft_to_result(served: Served, shell: Shell) -> None
     planned = shell.run("study", "plan", "draft.toml", "--cards", "cards", "-o", "heart.plan")
     raw = (shell.folder / "heart.plan").read_bytes()
     plan = open_plan(parse(SignedDocument, raw, max_bytes=10**6))
-    for part in (plan.digest(), "epsilon 1 at delta 1e-05", "15 attempts", "outside epsilon"):
+    assert plan.privacy.noise_multiplier == 14.4487
+    for part in (plan.digest(), "epsilon 1 at delta 1e-05", "15 attempts", "outside epsilon",
+                 "of 2 hospitals", "together", "in plain words"):  # fmt: skip
         assert part in planned.stdout
     sent = shell.json("study", "apply", "heart.plan")
     assert sent == {"study_id": "heart", "plan_digest": plan.digest(), "state": "proposed"}
@@ -116,6 +124,85 @@ def test_a_study_goes_from_draft_to_result(served: Served, shell: Shell) -> None
     got = shell.json("model", "get", "heart")
     assert got["model_hash"] == values["model_hash"]
     assert (shell.folder / "heart.safetensors").stat().st_size > 100
+
+
+def test_a_model_with_a_preparation_has_its_constants_beside_it(
+    served: Served, shell: Shell
+) -> None:
+    """PRIVACY-11: the file holds the signed sum, and the commands write down what follows."""
+    desk = served.desk
+    plan = desk.plan("prepared", "heart", **preparation())
+    desk.propose(plan)
+    desk.approve(plan)
+    desk.train(plan, plan.rounds)
+    desk.finish(plan)
+    got = shell.json("model", "get", "prepared", "-o", "model.safetensors")
+    assert got["preparation"] == "model.preparation.json"
+    raw = (shell.folder / "model.preparation.json").read_bytes()
+    document = parse(PreparedDocument, raw, max_bytes=10**6)
+    _, summed = read_final(plan, (shell.folder / "model.safetensors").read_bytes())
+    assert document == prepare(plan, summed).document(plan)
+    assert "Wrote prepared.preparation.json" in shell.run("model", "get", "prepared").stdout
+
+
+def test_own_weights_go_from_the_vendors_file_to_a_hospital(served: Served, shell: Shell) -> None:
+    """A million parameters: a model of the size that is worth starting from another one."""
+    shell.run("study", "init", "heart", "--template", "heart", "-o", "draft.toml")
+    draft = (shell.folder / "draft.toml").read_text(encoding="utf-8")
+    lines = [line for line in draft.splitlines() if not line.startswith("initialisation_seed")]
+    at = lines.index("[model]") + 1
+    lines[at : at + 1] = [
+        'architecture = "mlp"',
+        "hidden = [1000, 985]",
+        'initialisation = "file"',
+        'initial_weights_origin = "A public registry; nobody of these hospitals."',
+    ]
+    text = re.sub(r"integer_clip = .*", "integer_clip = 524288", "\n".join(lines))
+    (shell.folder / "draft.toml").write_text(text, encoding="utf-8")
+    shapes = {
+        "hidden.0.weight": (1000, 13), "hidden.0.bias": (1000,), "hidden.1.weight": (985, 1000),
+        "hidden.1.bias": (985,), "linear.weight": (1, 985), "linear.bias": (1,),
+    }  # fmt: skip
+    generator = np.random.default_rng(2)
+    own = {name: generator.normal(0, 0.1, shape).astype("f4") for name, shape in shapes.items()}
+    assert sum(each.size for each in own.values()) > 1_000_000
+    (shell.folder / "own.safetensors").write_bytes(save(own))
+    plan_words = ("study", "plan", "draft.toml", "--cards", "cards", "-o", "heart.plan")
+    assert shell.json(*plan_words, expect=2)["error"]["code"] == "config.usage"
+    planned = shell.json(*plan_words, "--weights", "own.safetensors")
+    assert planned["weights_file"] == "heart.plan.weights.safetensors"
+    file = (shell.folder / "heart.plan.weights.safetensors").read_bytes()
+    named = planned["plan"]["model"]["initial_weights_sha256"]
+    assert hashlib.sha256(file).hexdigest() == named
+    shell.run("study", "apply", "heart.plan")
+    have: tuple[str, ...] = ()
+    for kind in ("plan", "weights"):  # too long to come together
+        request = PullRequest(have=have).canonical()
+        [pulled] = json.loads(served.desk.documents.pull("site-1", request))["documents"]
+        assert pulled["kind"] == kind
+        have = (*have, pulled["sha256"])
+    assert base64.b64decode(pulled["body"]) == file
+
+
+def test_weights_changed_after_the_plan_are_not_sent(served: Served, shell: Shell) -> None:
+    shell.run("study", "init", "heart", "--template", "heart", "-o", "draft.toml")
+    draft = (shell.folder / "draft.toml").read_text(encoding="utf-8")
+    lines = [line for line in draft.splitlines() if not line.startswith("initialisation_seed")]
+    at = lines.index("[model]") + 1
+    lines[at:at] = ['initialisation = "file"', 'initial_weights_origin = "A public registry."']
+    (shell.folder / "draft.toml").write_text("\n".join(lines), encoding="utf-8")
+    own = {"linear.weight": np.ones((1, 13)), "linear.bias": np.zeros(1)}
+    (shell.folder / "own.safetensors").write_bytes(save(own))
+    shell.run(
+        "study", "plan", "draft.toml", "--cards", "cards", "-o", "heart.plan",
+        "--weights", "own.safetensors",
+    )  # fmt: skip
+    beside = shell.folder / "heart.plan.weights.safetensors"
+    beside.write_bytes(beside.read_bytes()[:-1] + b"\x01")
+    assert shell.json("study", "apply", "heart.plan", expect=2)["error"]["code"] == (
+        "weights.mismatch"
+    )
+    assert served.desk.studies.all() == []
 
 
 def test_cards_may_come_from_the_coordinator(shell: Shell) -> None:

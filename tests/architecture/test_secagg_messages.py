@@ -43,8 +43,9 @@ WITHIN = {
         *{"self_mask_commitment", "group_shares", "mask_shares"},
     },
 }
-# Words that both use: a document's version, a site's name, and "kind", which is a plan's columns'.
-SHARED_WORDS = {"version", "site_id", "kind"}
+# Words that both use: a document's version, a site's name, "kind", which is a plan's columns', and
+# "missing", which is sums in a message and values of a column in a plan.
+SHARED_WORDS = {"version", "site_id", "kind", "missing"}
 
 
 def rows(columns: int) -> dict[str, list[str]]:

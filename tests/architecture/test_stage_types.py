@@ -13,7 +13,7 @@ HEAD = '''"""Planted."""
 
 import os
 
-from schemas.governance.study import StudyPlan
+from schemas.governance.study import StudyPlan, SumTerms
 from schemas.secagg import ClippedUpdate, CohortKeys, MaskedUpdate, QuantisedUpdate, mask, quantise
 from site_node.egress.released import Released
 from site_node.flower.client_app import _reply
@@ -23,16 +23,17 @@ from site_node.training.dp_sgd import noised_update
 def planted(
     keys: CohortKeys,
     plan: StudyPlan,
+    terms: SumTerms,
     clipped: ClippedUpdate,
     quantised: QuantisedUpdate,
     masked: MaskedUpdate,
     released: Released,
 ) -> object:
 '''
-RIGHT = "    return mask(keys, noised_update(plan, quantise(clipped, 8), 4, os.urandom))"
+RIGHT = "    return mask(keys, noised_update(plan, terms, quantise(clipped, 8), 4, os.urandom))"
 SKIPPED = {
     "noise": "    return mask(keys, quantised)",
-    "quantising": "    return noised_update(plan, clipped, 4, os.urandom)",
+    "quantising": "    return noised_update(plan, terms, clipped, 4, os.urandom)",
     "the gate": "    return _reply(masked)",
 }
 

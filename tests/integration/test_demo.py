@@ -20,6 +20,7 @@ import pytest
 
 STUDY_KEYS = {
     "sites", "steps", "attempts", "epsilon", "delta", "unit", "adjacency", "t", "accountant",
+    "hospitals_per_patient", "epsilon_two_hospitals", "privacy", "privacy_reading",
     "test_auroc", "test_auroc_ci", "test_auroc_bound", "baseline_pooled_no_dp_auroc",
     "baseline_central_dp_auroc", "round_seconds_median", "cpu_seconds_per_site_per_round",
     "bytes_out_per_site_per_round", "parameters",

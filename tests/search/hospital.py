@@ -30,7 +30,7 @@ import site_node.round
 from schemas.canonical import Document
 from schemas.errors import ErrorCode, ProtocolError
 from schemas.evaluation import evaluation_length
-from schemas.governance.study import StudyPlan
+from schemas.governance.study import StudyPlan, SumTerms
 from schemas.secagg.cohort_keys import CohortKeys
 from schemas.secagg.coordinator import words_to_bytes
 from schemas.secagg.keys import PairMask
@@ -42,6 +42,7 @@ from site_node.governance.journal import Journal
 from site_node.session import StudySession
 from site_node.standing import Standing
 from tests.search.ideal import Entropy, IdealEd25519, IdealX25519, ideal_primitives, replaced
+from tests.support.consortium import hurried
 
 _JOURNAL = ("journal_rounds", "journal_states", "journal_heads", "evaluation_rosters")
 _BOUND = 1 << 20
@@ -133,7 +134,7 @@ class Hospital:
 
     def restart(self) -> None:
         """Lose everything that is not on disk."""
-        self.rounds = site_node.round.SiteRounds(self, self._entropy)  # type: ignore[arg-type]
+        self.rounds = site_node.round.SiteRounds(self, self._entropy, hurried())  # type: ignore[arg-type]
 
     def answer(self, message: Document, *blobs: bytes) -> Frame:
         """Answer one message of the coordinator."""
@@ -149,7 +150,7 @@ class Hospital:
     @property
     def step(self) -> int:
         """How many sums it has applied."""
-        return self.session.standing.step if self.session else 0
+        return self.session.standing.rounds if self.session else 0
 
     # -- what SiteRounds asks of a SiteContext ---------------------------------------------
 
@@ -203,9 +204,11 @@ def _integers(seed: str, length: int, low: int) -> NDArray[np.int64]:
     return np.frombuffer(raw, dtype="<u8").astype(np.int64) % _BOUND + low
 
 
-def _noised_update(plan: StudyPlan, _sum: object, n_sites: int, entropy: Entropy) -> NoisedUpdate:
+def _noised_update(
+    _plan: StudyPlan, terms: SumTerms, _sum: object, n_sites: int, entropy: Entropy
+) -> NoisedUpdate:
     """Draw a fresh vector: every attempt has its own sample and noise."""
-    values = _DIVISIBLE * _integers(entropy(16).hex(), plan.model.parameters, -_BOUND // 2)
+    values = _DIVISIBLE * _integers(entropy(16).hex(), terms.words, -_BOUND // 2)
     WATCH.drawn = (values, n_sites)
     return NoisedUpdate(values)
 
@@ -253,12 +256,12 @@ def _remembered_approvals(plan: StudyPlan, approvals: Any) -> Any:
     return held[1]
 
 
-def _watched_stepped(original: Any) -> Any:
-    def stepped(self: Standing, values: NDArray[np.int64], *more: Any) -> Standing:
-        WATCH.applied.append((self.step, values))
+def _watched_summed(original: Any) -> Any:
+    def summed(self: Standing, values: NDArray[np.int64], *more: Any) -> Standing:
+        WATCH.applied.append((self.rounds, values))
         return original(self, values, *more)  # type: ignore[no-any-return]
 
-    return stepped
+    return summed
 
 
 def _watched_spend(original: Any) -> Any:
@@ -287,7 +290,7 @@ def hospitals() -> Iterator[None]:
         stack.enter_context(mock.patch.dict(sys.modules, _fakes()))
         for owner, name, new in (
             (StudySession, "features", lambda *_: _FEATURES),
-            (Standing, "stepped", _watched_stepped(Standing.stepped)),
+            (Standing, "summed", _watched_summed(Standing.summed)),
             (CohortKeys, "spend_masks", _watched_spend(CohortKeys.spend_masks)),
         ):
             stack.enter_context(mock.patch.object(owner, name, new))

@@ -126,7 +126,7 @@ TestCoordinator = Coordinator.TestCase
 def test_the_machine_sees_a_missing_defence(name) -> None:
     """Moves drawn one by one are enough for the plainer of `tests.search.mutants`."""
     (mutant,) = [each for each in MUTANTS if each.name == name]
-    searching = settings(SHORT, max_examples=300, phases=[Phase.generate])
+    searching = settings(SHORT, max_examples=900, phases=[Phase.generate])
     with mutant.patch(), pytest.raises(Violation) as seen:
         run_state_machine_as_test(Coordinator, settings=searching)
     assert seen.value.rule in mutant.rules

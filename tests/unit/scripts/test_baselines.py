@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from scripts.baselines import (
 )
 from site_node.cohort import load_features
 from tests.support.learning import plan_for, random_features
+from tests.support.secure_sum import FixedEntropy
 from tests.support.shipped_studies import shipped_plan, shipped_table
 
 
@@ -57,9 +58,40 @@ def test_auroc_over_patients_is_mann_whitneys() -> None:
 def test_central_run_takes_fresh_noise_and_poisson_samples() -> None:
     plan = plan_for("logistic", sampling="poisson", sampling_rate=0.5, divisor=10)
     features = random_features(plan, [1] * 20)
-    first, second = (train_centrally(plan, features, os.urandom) for _ in range(2))
+    entropy = FixedEntropy("central")
+    first, second = (train_centrally(plan, features, entropy) for _ in range(2))
     assert first.shape == (5,)
     assert (first != second).any()
+    again = train_centrally(plan, features, FixedEntropy("central"))
+    assert again.tolist() == first.tolist()
+
+
+def test_pooled_patients_keep_their_times() -> None:
+    plan = plan_for("logistic")
+    parts = [random_features(plan, [1], seed) for seed in (1, 2)]
+    timed = [replace(part, time=np.array([n], np.float32)) for n, part in enumerate(parts)]
+    assert pool(timed).time is not None and pool(timed).time.tolist() == [0, 1]
+    assert pool(parts).time is None
+
+
+def test_a_preparation_belongs_to_a_plan_that_has_one() -> None:
+    plan = plan_for("logistic")
+    features = random_features(plan, [1] * 4)
+    with pytest.raises(ValueError, match="preparation"):
+        train_without_privacy(plan, features, np.zeros(3, dtype=np.int64))
+
+
+def test_averaged_local_training_has_no_central_counterpart() -> None:
+    local = {
+        "algorithm": "dp-fedavg",
+        "local_learning_rate": 0.1,
+        "local_divisor": 10,
+        "update_clip": 1,
+        "divisor": 4,
+    }
+    plan = plan_for("logistic", **local)
+    with pytest.raises(ValueError, match="average"):
+        train_centrally(plan, random_features(plan, [1] * 4), FixedEntropy("local"))
 
 
 def test_heart_baselines_are_those_of_the_literature() -> None:
@@ -69,6 +101,6 @@ def test_heart_baselines_are_those_of_the_literature() -> None:
         site: (load_features(table, plan, "train"), load_features(table, plan, "test"))
         for site, table in tables.items()
     }
-    baselines = pooled_baselines(plan, features)
+    baselines = pooled_baselines(plan, features, FixedEntropy("heart"))
     assert baselines["pooled_no_dp"] == pytest.approx(0.882, abs=0.004)
     assert baselines["central_dp"] == pytest.approx(0.884, abs=0.015)

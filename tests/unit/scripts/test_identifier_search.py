@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from scripts.identifier_search import SearchResult, search
+from tests.support.secure_sum import FixedEntropy
 from tests.support.sites import TestClock, make_sites, real_plan, sealed
 
 NAME, NUMBER = "홍길동전", "630412-1234567"
@@ -66,3 +67,19 @@ def test_the_store_is_searched_decrypted(identifiers: Path, tmp_path: Path) -> N
     site.store.write(plan.study_id, pa.table({"patient": [CLEAN], "note": [NUMBER]}), {})
     found = _search(identifiers, [site.home])
     assert any("decrypted" in place for place in found.places)
+
+
+def test_six_bytes_that_look_like_a_name_in_ciphertext_are_chance(identifiers: Path) -> None:
+    """One name in UTF-16 has the bytes of one place in 10^14; the search asks for thousands."""
+    even = FixedEntropy("ciphertext")(4096)
+    sealed_file = identifiers.parents[1] / "rows.bin"
+    for hidden, is_found in (
+        (NAME.encode("utf-16-le"), False),
+        (NAME.encode("cp949"), False),
+        (NAME.encode("utf-8"), True),
+        (NUMBER.encode(), True),
+    ):
+        sealed_file.write_bytes(even[:2000] + hidden + even[2000:])
+        assert bool(_search(identifiers, []).places) is is_found
+        sealed_file.write_bytes(even[:40].hex().encode() * 4 + hidden + b"and text")
+        assert _search(identifiers, []).places
