@@ -125,6 +125,10 @@ class ErrorCode(StrEnum):
         "plan.deid_profile_mismatch",
         "The plan names another de-identification profile than the one used here.",
     )
+    PLAN_DELTA_PATIENTS = (
+        "plan.delta_patients",
+        "The plan's delta is too large for the number of patients at this site.",
+    )
     APPROVAL_INVALID = "approval.invalid", "The approval does not fit the plan."
     APPROVER_WRONG = "approval.approver_wrong", "The approval is signed by a key not in the plan."
     APPROVAL_MISSING = "approval.missing", "Too few sites have approved the plan."
@@ -230,6 +234,10 @@ class ErrorCode(StrEnum):
     WEIGHTS_MISMATCH = "weights.mismatch", "The initial weights are not those the plan names."
     WEIGHTS_MALFORMED = "weights.malformed", "The weights cannot be read."
     WEIGHTS_MISSING = "weights.missing", "The initial weights have not arrived."
+    WEIGHTS_TOO_LARGE = "weights.too_large", "The vendor's own weights are larger than travels."
+    WEIGHTS_UNFIT = "weights.unfit", "The vendor's own weights do not fit the architecture."
+    PREPARATION_MISSING = "round.preparation_missing", "The preparation's sum is not here yet."
+    MODEL_UNTRAINED = "model.untrained", "No step of the study's training was applied here yet."
 
     # --- ledger and audit -----------------------------------------------------------------------
     LEDGER_INSUFFICIENT = "ledger.insufficient", "The privacy budget left does not cover the plan."
@@ -243,6 +251,10 @@ class ErrorCode(StrEnum):
     LEDGER_RESERVE_SPENT = "ledger.reserve_spent", "Every reserved attempt is charged."
     LEDGER_SETTLED = "ledger.settled", "The plan is settled; it cannot be charged."
     LEDGER_ENTRY_UNKNOWN = "ledger.entry_unknown", "The ledger holds an entry of unknown kind."
+    LEDGER_DELTA_SPENT = "ledger.delta_spent", "The deltas of all plans would exceed their limit."
+    LEDGER_WITNESS_ROLLBACK = "ledger.witness_rollback", "The ledger is not what its witness saw."
+    LEDGER_WITNESS_MISSING = "ledger.witness_missing", "The witness of a ledger is not there."
+    LEDGER_EXPORT_INVALID = "ledger.export_invalid", "The exported ledger does not verify."
     ACCOUNTING_UNSUPPORTED = "privacy.unsupported", "The mechanism cannot be accounted."
     ACCOUNTING_UNREACHABLE = "privacy.unreachable", "No noise level reaches the privacy asked for."
     ACCOUNTING_MISMATCH = (
@@ -280,6 +292,7 @@ class ErrorCode(StrEnum):
     VALUE_TYPE = "ingest.value_type", "A value has the wrong type."
     VALUE_RANGE = "ingest.value_range", "A value lies outside the contract's range."
     VALUE_CODE_UNKNOWN = "ingest.value_code_unknown", "A value is not among the contract's codes."
+    VALUE_MISSING = "ingest.value_missing", "An optional value is missing; the plan fills it."
     VALUE_SUSPICIOUS = "ingest.value_suspicious", "A value looks like a stand-in for missing."
     SPLIT_UNKNOWN = "ingest.split_unknown", "A row is in neither train nor test."
     SPLIT_OVERLAP = "ingest.split_overlap", "A patient occurs in train and in test."
@@ -312,6 +325,10 @@ class ErrorCode(StrEnum):
     TRAINING_TOO_MANY_PATIENTS = (
         "training.too_many_patients",
         "The site holds more patients than the plan's arithmetic allows.",
+    )
+    TRAINING_LAYER_REFUSED = (
+        "training.layer_refused",
+        "A layer of the network could mix patients, or gives no gradient per patient.",
     )
 
     # --- evaluation -----------------------------------------------------------------------------

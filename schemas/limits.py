@@ -41,6 +41,10 @@ MAX_CODES: Final = 1_000
 MAX_PARAMETERS: Final = 100_000_000
 """Model parameters: four bytes each per upload, so 400 MB a step, measured through every hop."""
 
+MAX_WEIGHTS_BYTES: Final = 96 * 1024 * 1024
+"""Bytes of a vendor's own weights: 12.5 million float64 values, room for a ResNet-18 (89 MB). They
+travel whole and in base64, once to the coordinator and once to each hospital."""
+
 MAX_STEPS: Final = 10_000
 """Optimiser steps of a plan: each is an exchange between all sites."""
 

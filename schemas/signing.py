@@ -35,6 +35,8 @@ class Context(StrEnum):
     FINAL = "final"  # the hash of the final model, under the identity key
     RELEASE = "release"  # the released evaluation, under the identity key
     LEDGER = "ledger"  # a head of the privacy ledger, under the identity key
+    WITNESS = "witness"  # what the ledger's witness file last saw, under the identity key
+    LEDGER_EXPORT = "ledger-export"  # a whole ledger for auditors, under the identity key
     AUDIT = "audit"  # a checkpoint of the audit log, under the identity key
     MANIFEST = "manifest"  # a row of what may leave, under the identity key
 

@@ -136,8 +136,10 @@ class Service:
         """Serve only with a whole audit log and ledger: an older copy put back would spend twice.
 
         Raises:
-            TrustError: AUDIT_BROKEN or LEDGER_BROKEN.
+            TrustError: LEDGER_WITNESS_ROLLBACK, LEDGER_WITNESS_MISSING, AUDIT_BROKEN or
+                LEDGER_BROKEN.
         """
+        self.site.ledger.check_witness()
         for code, report in (
             (ErrorCode.AUDIT_BROKEN, self.site.audit.verify()),
             (ErrorCode.LEDGER_BROKEN, self.site.ledger.verify()),

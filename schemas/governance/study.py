@@ -324,6 +324,8 @@ class StudyPlan(Document):
             raise ValueError("a cox model, and only that, has a time_column in its data contract")
         if any(feature.column == self.data.time_column for feature in self.model.features):
             raise ValueError("the time_column may not be a feature")
+        if needs and (self.training.class_weights, self.training.positive_weight) != ("plan", 1):
+            raise ValueError("a cox model has no classes to weigh")
         return self
 
     @model_validator(mode="after")
