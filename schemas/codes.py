@@ -29,6 +29,10 @@ class ErrorCode(StrEnum):
     CONFIG_HOME_MISSING = "config.home_missing", "The home folder has not been initialised."
     CONFIG_HOME_EXISTS = "config.home_exists", "The home folder is already initialised."
     CONFIG_FILE_MISSING = "config.file_missing", "A file named on the command line does not exist."
+    CONFIG_FILE_UNWRITABLE = (
+        "config.file_unwritable",
+        "A file named on the command line cannot be written.",
+    )
     CONFIG_PORT_IN_USE = "config.port_in_use", "A configured port is taken by another process."
     CONFIG_ALREADY_RUNNING = "config.already_running", "The service runs already on this home."
     CONFIG_NOT_RUNNING = "config.not_running", "The service does not run on this home."
@@ -51,12 +55,10 @@ class ErrorCode(StrEnum):
     FIELD_INVALID = "document.field_invalid", "A field of the document has a refused value."
     VERSION_UNKNOWN = "document.version_unknown", "The document's version is not known here."
     DOCUMENT_UNKNOWN = "document.unknown", "No document with this digest is known."
-    DOCUMENT_CONFLICT = "document.conflict", "A different document holds this place already."
 
     # --- signature and identity -----------------------------------------------------------------
     SIGNATURE_INVALID = "signature.invalid", "The signature does not fit the document."
     SIGNER_UNEXPECTED = "signature.signer_unexpected", "The document is signed by another key."
-    PUBLIC_KEY_WEAK = "identity.key_weak", "A public key is not usable (malformed or low order)."
     CARD_INVALID = "identity.card_invalid", "The identity card is not signed by its own key."
     CARD_SITE_MISMATCH = "identity.card_site_mismatch", "The identity card is of another site."
     FINGERPRINT_MISMATCH = (
@@ -141,14 +143,12 @@ class ErrorCode(StrEnum):
         "approval.encapsulations_wrong",
         "The approval does not carry exactly the ML-KEM-768 ciphertexts the plan asks for.",
     )
-    STOP_INVALID = "stop.invalid", "The stop does not fit the plan or its signer."
     FLOOR_EPSILON = "floor.epsilon", "The plan spends more privacy than this site allows."
     FLOOR_DELTA = "floor.delta", "The plan's delta is larger than this site allows."
     FLOOR_COHORT_MINIMUM = "floor.cohort_minimum", "The plan's cohort minimum is below the floor."
     FLOOR_COLLUSION = "floor.collusion", "The plan's collusion bound is below the floor."
     FLOOR_OUTPUT = "floor.output", "The plan asks for an output this site does not release."
     FLOOR_EXPIRY = "floor.expiry", "The plan runs longer than this site allows."
-    FLOOR_ARCHITECTURE = "floor.architecture", "This site does not train this architecture."
     FLOOR_AGGREGATION = "floor.aggregation", "This site does not take part in this way of adding."
 
     # --- messages -------------------------------------------------------------------------------
@@ -174,7 +174,6 @@ class ErrorCode(StrEnum):
         "cohort.member_unapproved",
         "The cohort has a site whose approval is not known here.",
     )
-    COHORT_NOT_SORTED = "cohort.not_sorted", "The cohort is not in the order of site names."
     COHORT_OWN_READY_MISSING = "cohort.own_ready_missing", "The cohort lacks this site's READY."
     COHORT_OWN_READY_ALTERED = (
         "cohort.own_ready_altered",
@@ -184,7 +183,6 @@ class ErrorCode(StrEnum):
         "cohort.ready_stale",
         "The secrets of this READY are gone (restart or newer attempt); a new attempt is needed.",
     )
-    COHORT_SPLIT_VIEW = "cohort.split_view", "Sites were shown different states."
     COHORT_PLAN_MISMATCH = "cohort.plan_mismatch", "A READY is for another plan."
     COHORT_KIND_MISMATCH = "cohort.kind_mismatch", "A READY is for another kind of attempt."
     COHORT_ROUND_MISMATCH = "cohort.round_mismatch", "A READY is for another round or attempt."
@@ -225,9 +223,7 @@ class ErrorCode(StrEnum):
     ATTEMPT_UNKNOWN = "attempt.unknown", "The attempt is not known."
     ATTEMPT_SPENT = "attempt.spent", "The attempt was used before; it cannot be repeated."
     ATTEMPT_VOID = "attempt.void", "The attempt is void and stays charged."
-    ATTEMPT_TIMED_OUT = "attempt.timed_out", "A site did not answer in time."
     ATTEMPT_SITE_LEFT = "attempt.site_left", "A site left in the middle of the attempt."
-    RETRY_CAP_REACHED = "attempt.retry_cap_reached", "The plan's retries are used up."
     ROUND_UNKNOWN = "round.unknown", "The round lies outside the plan's steps."
     BUNDLE_UNKNOWN = "bundle.unknown", "The app bundle is not the one the approved plan names."
     STATE_MISMATCH = "round.state_mismatch", "The model state is not the one the round starts from."
@@ -300,7 +296,7 @@ class ErrorCode(StrEnum):
     CLASS_COUNT_LOW = "ingest.class_count_low", "A class is rare among the test rows."
     DICOM_UNREADABLE = "ingest.dicom_unreadable", "A DICOM file cannot be read."
     DICOM_PIXELS_UNSUPPORTED = "ingest.dicom_pixels", "A DICOM file's pixels are not supported."
-    DICOM_DUPLICATE = "ingest.dicom_duplicate", "A SOP instance occurs twice."
+    DICOM_DUPLICATE = "ingest.dicom_duplicate", "A patient's SOP instance occurs twice."
     DICOM_CLASS_UNKNOWN = "ingest.dicom_class", "A DICOM object is of a class not accepted here."
     DICOM_SHAPE = "ingest.dicom_shape", "An image has not the size the study asks for."
     DICOM_BURNED_IN = "ingest.dicom_burned_in", "An image is declared to carry identity in pixels."
@@ -313,19 +309,14 @@ class ErrorCode(StrEnum):
     LABEL_CONFLICT = "ingest.label_conflict", "An image has two different labels."
     IDENTIFIER_LEFT = "ingest.identifier_left", "A known identifier is still in the output."
     DEID_PROFILE_INVALID = "deid.profile_invalid", "The de-identification profile is not usable."
-    DEID_ACTION_UNKNOWN = "deid.action_unknown", "The profile names an action that is not known."
     DEID_SECRET_INVALID = "deid.secret_invalid", "The de-identification secret is not usable."
     STORE_TAMPERED = "store.tampered", "The store's files are not those that were written."
     STORE_MISSING = "store.missing", "The store has no data for this study."
     STORE_KEY_WRONG = "store.key_wrong", "The store cannot be opened with this key."
     STORE_UNWRITABLE = "store.unwritable", "The store cannot be written."
+    STORE_TERMS_OTHER = "store.terms_other", "The stored rows passed another data contract."
     SNAPSHOT_CHANGED = "store.snapshot_changed", "The data changed since the study began."
     FEATURES_INVALID = "training.features_invalid", "The stored rows do not give the features."
-    TRAINING_NO_PATIENTS = "training.no_patients", "No patient remains for training."
-    TRAINING_TOO_MANY_PATIENTS = (
-        "training.too_many_patients",
-        "The site holds more patients than the plan's arithmetic allows.",
-    )
     TRAINING_LAYER_REFUSED = (
         "training.layer_refused",
         "A layer of the network could mix patients, or gives no gradient per patient.",
@@ -338,13 +329,7 @@ class ErrorCode(StrEnum):
     )
     EVALUATION_CLASS_SMALL = "evaluation.class_small", "A class has too few test patients."
     EVALUATION_VECTOR_INVALID = "evaluation.vector_invalid", "The evaluation's sum is impossible."
-    EVALUATION_MODEL_UNSIGNED = (
-        "evaluation.model_unsigned",
-        "The final model is not signed by every site of the roster.",
-    )
-    EVALUATION_DONE = "evaluation.done", "The final model was evaluated before."
     RELEASE_MISMATCH = "release.mismatch", "The sites did not sign the same release."
-    RELEASE_INVALID = "release.invalid", "The release breaks its own disclosure rules."
     RELEASE_UNSIGNED = "release.unsigned", "The release lacks a site's signature."
     FINAL_MISMATCH = "final.mismatch", "The sites did not sign the same final model."
 
@@ -355,16 +340,8 @@ class ErrorCode(StrEnum):
     TRANSPORT_RESPONSE_INVALID = "transport.response_invalid", "The answer cannot be understood."
     TRANSPORT_TOO_LARGE = "transport.too_large", "The body is larger than the path allows."
     TRANSPORT_PATH_FORBIDDEN = "transport.path_forbidden", "The path or method is not allowed."
-    TRANSPORT_RATE_LIMITED = "transport.rate_limited", "Too many requests."
-    TLS_VERSION = "transport.tls_version", "Only TLS 1.3 is spoken."
     TLS_UNTRUSTED = "transport.tls_untrusted", "The other side's certificate is not trusted."
-    CERTIFICATE_MISSING = "transport.certificate_missing", "A client certificate is required."
-    CERTIFICATE_UNKNOWN = "transport.certificate_unknown", "The client certificate is not pinned."
     CERTIFICATE_EXPIRED = "transport.certificate_expired", "The certificate has expired."
-    CERTIFICATE_OTHER_NODE = (
-        "transport.certificate_other_node",
-        "The certificate and the node key belong to different sites.",
-    )
     NODE_UNKNOWN = "transport.node_unknown", "The node is not registered."
     NODE_OFFLINE = "transport.node_offline", "The node is not connected."
     NODE_REPLY_INVALID = "transport.node_reply_invalid", "The node's reply cannot be read."
@@ -380,8 +357,6 @@ class ErrorCode(StrEnum):
     STUDY_NO_MODEL = "study.no_model", "The study has no final model yet."
     STUDY_TOO_FEW_SITES = "study.too_few_sites", "Fewer sites are ready than the plan needs."
     STUDY_WAITING_APPROVAL = "study.waiting_approval", "A site has not approved the plan yet."
-    STUDY_WAITING_SITE = "study.waiting_site", "A site is not connected."
-    STUDY_STOPPED_BY_SITE = "study.stopped_by_site", "A site has stopped the study."
     STUDY_ENDED_EARLY = "study.ended_early", "The study ended before its last step."
     STUDY_QUORUM_LOST = "study.quorum_lost", "Fewer sites remain than the plan's minimum."
     STUDY_RETRIES_SPENT = "study.retries_spent", "The study ended: the plan's retries are used up."
@@ -389,7 +364,6 @@ class ErrorCode(StrEnum):
     SITE_UNREACHABLE = "site.unreachable", "The site did not answer."
     SITE_BEHIND = "site.behind", "The site lacks the sums of earlier rounds."
     SITE_UNKNOWN = "site.unknown", "No site with this name is known."
-    SITE_EXISTS = "site.exists", "A site with this name exists already."
 
     # --- internal: we must act ------------------------------------------------------------------
     INTERNAL_UNEXPECTED = "internal.unexpected", "Something went wrong that should not."

@@ -101,7 +101,7 @@ NOISE_HEADROOM_SIGMAS: Final = 12.0
 """Standard deviations of noise that must fit beside the patients' sum: P(beyond) < 1e-32."""
 
 MIN_NOISE_SHARE: Final = 8.0
-"""Grid units of one site's noise share: above it a sum of discrete Gaussians is one, to 1e-60."""
+"""Grid units of one site's noise share: above it a sum of discrete Gaussians is one, to 1e-270."""
 
 MAX_NOISE_SHARE: Final = 1e7
 """Grid units of one site's noise share: the sampler's tables reach so far."""

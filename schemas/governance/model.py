@@ -85,6 +85,6 @@ class ModelTerms(Document):
             raise ValueError("initialisation_seed belongs to initialisation = seed, and only there")
         if from_seed != (self.initial_weights_origin is None):
             raise ValueError(
-                "initial_weights_origin belongs to initialisation = file, and only there"
+                "initialisation = file needs initial_weights_origin; with seed there is none"
             )
         return self

@@ -7,7 +7,6 @@ here, fixed before approval; a changed plan is a new digest and needs new approv
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -24,6 +23,7 @@ from schemas.governance.preparation import (
     preparation_norm,
 )
 from schemas.governance.privacy import PrivacyTerms
+from schemas.governance.sums import SumTerms
 from schemas.governance.terms import Column, DataTerms, Feature
 from schemas.governance.training import TrainingTerms
 from schemas.identity import Ed25519Key, IdentityCard, KemKey, X25519Key
@@ -75,27 +75,6 @@ class PlanSite(Document):
         pinned = (self.identity_key, self.approval_key, self.study_key)
         held = (card.identity_key, card.approval_key, card.study_key)
         return pinned == held and self.kem_key in (None, card.kem_key)
-
-
-@dataclass(frozen=True, slots=True)
-class SumTerms:
-    """What one secure sum of a round is made of.
-
-    Attributes:
-        mechanism: the name under which the ledger charges it.
-        words: length d of the vector.
-        clip: largest L2 norm of what one patient adds (dp-fedavg: one hospital).
-        integer_clip: the same in grid units.
-        noise_multiplier: sigma, in units of one patient's clip.
-        is_local: whether every hospital's own contribution carries the whole noise.
-    """
-
-    mechanism: Literal["preparation", "training"]
-    words: int
-    clip: float
-    integer_clip: int
-    noise_multiplier: float
-    is_local: bool
 
 
 class EvaluationTerms(Document):
@@ -315,6 +294,10 @@ class StudyPlan(Document):
             raise ValueError("smallest_site_patients exceeds maximum_patients")
         if self.privacy.hospitals_per_patient > len(self.sites):
             raise ValueError("hospitals_per_patient exceeds the number of sites")
+        if self.training.is_local and self.training.divisor > len(self.sites):
+            raise ValueError(
+                "with dp-fedavg the divisor counts hospitals: at most the plan's sites"
+            )
         return self
 
     @model_validator(mode="after")
@@ -331,9 +314,10 @@ class StudyPlan(Document):
     @model_validator(mode="after")
     def _preparation(self) -> StudyPlan:
         if (self.preparation is not None) != bool(self.preparation_groups):
-            raise ValueError(
-                "a preparation is there exactly if a feature or the class weights need one"
-            )
+            names = [f"{group.use} {group.column}".rstrip() for group in self.preparation_groups]
+            if names:
+                raise ValueError(f"a preparation is needed, by {', '.join(names)}")
+            raise ValueError("there is a preparation, but no feature and no class weights need one")
         return self
 
     @model_validator(mode="after")
@@ -355,7 +339,10 @@ class StudyPlan(Document):
         if noise / math.sqrt(max(sharers)) < limits.MIN_NOISE_SHARE:
             raise ValueError("a site's noise share is below 8 grid units; raise integer_clip")
         if noise / math.sqrt(min(sharers)) > limits.MAX_NOISE_SHARE:
-            raise ValueError("a site's noise share is beyond the sampler; lower integer_clip")
+            raise ValueError(
+                "a site's noise share is beyond the sampler; lower integer_clip, or "
+                "leave it more epsilon"
+            )
 
     def headroom(self, terms: SumTerms) -> float:
         """Give the grid units left under 2**31 when every patient and the noise are largest.

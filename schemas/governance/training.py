@@ -76,17 +76,22 @@ class TrainingTerms(Document):
     def _optimiser(self) -> TrainingTerms:
         given = (self.second_momentum > 0, self.adam_epsilon > 0)
         if given != ((self.optimiser == "adam"),) * 2:
-            raise ValueError("second_momentum and adam_epsilon are positive exactly with adam")
+            raise ValueError(
+                "second_momentum and adam_epsilon are above 0 with adam, and left out without"
+            )
         return self
 
     @model_validator(mode="after")
     def _local(self) -> TrainingTerms:
         given = (self.local_learning_rate > 0, self.local_divisor > 0, self.update_clip > 0)
         if given != (self.is_local,) * 3:
-            raise ValueError(
-                "local_learning_rate, local_divisor and update_clip are positive exactly with "
-                "dp-fedavg"
-            )
+            names = ("local_learning_rate", "local_divisor", "update_clip")
+            wrong = [
+                n for n, is_given in zip(names, given, strict=True) if is_given != self.is_local
+            ]
+            if self.is_local:
+                raise ValueError(f"dp-fedavg needs a number above 0 for {' and '.join(wrong)}")
+            raise ValueError(f"dp-fedsgd has no {' and no '.join(wrong)}")
         if self.local_steps > 1 and not self.is_local:
             raise ValueError("local_steps belong to dp-fedavg")
         if self.is_local and self.weight_decay > 0:

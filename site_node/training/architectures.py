@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from schemas.models.layouts import CNN_CHANNELS, CNN_KERNEL
+from site_node.training.row_linear import RowLinear
 
 
 class LinearUnit(nn.Module):
@@ -13,7 +14,7 @@ class LinearUnit(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, 1)
+        self.linear = RowLinear(width, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Give logits (n,) of features (n, width)."""
@@ -30,8 +31,8 @@ class GroupedHazards(nn.Module):
 
     def __init__(self, width: int, intervals: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, 1, bias=False)
-        self.baseline = nn.Linear(1, intervals, bias=False)
+        self.linear = RowLinear(width, 1, bias=False)
+        self.baseline = RowLinear(1, intervals, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Give the log cumulative hazard of each interval, (n, intervals), of x (n, width)."""
@@ -47,9 +48,9 @@ class TanhLayers(nn.Module):
         super().__init__()
         widths = (width, *hidden)
         self.hidden = nn.ModuleList(
-            nn.Linear(before, after) for before, after in zip(widths, hidden, strict=False)
+            RowLinear(before, after) for before, after in zip(widths, hidden, strict=False)
         )
-        self.linear = nn.Linear(widths[-1], 1)
+        self.linear = RowLinear(widths[-1], 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Give logits (n,) of features (n, width)."""
@@ -72,7 +73,7 @@ class SmallCnn(nn.Module):
         self.conv1 = nn.Conv2d(1, first, CNN_KERNEL, stride=2, padding=1)
         self.conv2 = nn.Conv2d(first, second, CNN_KERNEL, stride=2, padding=1)
         self.conv3 = nn.Conv2d(second, third, CNN_KERNEL, stride=2, padding=1)
-        self.linear = nn.Linear(width, 1)
+        self.linear = RowLinear(width, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Give logits (n,) of images (n, 1, rows, columns) with grey values in [0, 1]."""

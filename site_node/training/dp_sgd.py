@@ -11,8 +11,10 @@ the unit: a patient's gradient is the mean of the gradients of the patient's row
 
 Sensitivity is exact only if a patient's integers do not depend on who else is in the batch. Matrix
 kernels round differently for batches of different sizes, so every batch has the same number of
-rows, a function of the plan alone; the tests hold that the sum with a patient is the sum without,
-plus the patient's own integers, to the last bit.
+rows, a function of the plan alone; and differently for rows at different places, so linear layers
+multiply row by row (`row_linear`), and of the other kernels it is checked (`places`). The tests
+hold that the sum with a patient is the sum without, plus the patient's own integers, to the last
+bit.
 
 As much is computed as the coins could have asked for: batches and patients without anybody fill up
 what they did not (PRIVACY-16, `sampled_room`).
@@ -39,6 +41,7 @@ from site_node.training.losses import Batch, row_losses
 from site_node.training.networks import build_network, parameter_order
 from site_node.training.noise import discrete_gaussian
 from site_node.training.patients import PatientSum
+from site_node.training.places import check_places
 from site_node.training.sampling import sampled_room
 
 _MOST_ROWS = 128  # more gain nothing: a batch is work for the cache already
@@ -86,6 +89,7 @@ def summed_patients(
         chosen: (patients,) bool, this round's sample.
     """
     training, size = plan.training, batch_rows(plan)
+    check_places(plan.model, features.x.shape[1:], size)
     counts = np.bincount(features.patient, minlength=features.patients)
     total = PatientSum(plan.model.parameters, training.clip, training.integer_clip)
     rows = np.flatnonzero(chosen[features.patient])

@@ -28,10 +28,11 @@ from torch.nn.utils import parametrize
 from schemas.errors import ErrorCode, InternalError
 from site_node.training.architectures import GroupedHazards, LinearUnit, SmallCnn, TanhLayers
 from site_node.training.resnet import BasicBlock, ResNet18
+from site_node.training.row_linear import RowLinear
 
 # Exact types, never their subclasses. What computes inside one row only.
 LAYERS: Final[frozenset[type[nn.Module]]] = frozenset(
-    {nn.Linear, nn.Conv2d, nn.GroupNorm, nn.MaxPool2d, nn.Identity}
+    {RowLinear, nn.Conv2d, nn.GroupNorm, nn.MaxPool2d, nn.Identity}
 )
 # What only calls layers; the tests hold that none of these mixes rows in between.
 CONTAINERS: Final[frozenset[type[nn.Module]]] = frozenset(

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from schemas.models.resnet import RESNET_BLOCKS, RESNET_CHANNELS, RESNET_GROUPS
+from site_node.training.row_linear import RowLinear
 
 
 class BasicBlock(nn.Module):
@@ -56,7 +57,7 @@ class ResNet18(nn.Module):
             blocks += [BasicBlock(channels, channels, 1) for _ in range(RESNET_BLOCKS - 1)]
             self.add_module(f"layer{stage}", nn.Sequential(*blocks))
             inputs = channels
-        self.linear = nn.Linear(inputs, 1)
+        self.linear = RowLinear(inputs, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Give logits (n,) of images (n, 1, rows, columns) with grey values in [0, 1]."""

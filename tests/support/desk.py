@@ -350,7 +350,7 @@ def seed_four_states(desk: Desk) -> None:
     early = desk.plan("heart-pilot", "heart", title="Pilot of the heart study with fewer values")
     desk.propose(early)
     desk.approve(early)
-    desk.train(early, 5, void={2: "attempt.timed_out", 3: "attempt.site_left"})
+    desk.train(early, 5, void={2: "site.unreachable", 3: "attempt.site_left"})
     desk.stop(early, "site-2", "stop.steward")
     desk.stop(early, "site-3", "stop.steward")
     desk.studies.set_state(early.digest(), StudyState.ENDED_EARLY, "study.too_few_sites")
@@ -358,7 +358,7 @@ def seed_four_states(desk: Desk) -> None:
     running = desk.plan("cxr", "cxr")
     desk.propose(running)
     desk.approve(running)
-    desk.train(running, 17, void={6: "attempt.timed_out"})
+    desk.train(running, 17, void={6: "site.unreachable"})
     desk.studies.record_attempt_opened(
         running.digest(), kind="train", round=17, attempt=0, roster=sorted(desk.keys)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +57,17 @@ def test_text_of_an_error_holds_sentence_hint_and_code_but_not_detail() -> None:
     assert str(error) == "The plan was changed. Ask again. [plan.tampered]"
     assert "SECRET" not in repr(error) + str(error) + str(error.args)
     assert error.detail == "SECRET"
+
+
+def test_every_code_is_raised_somewhere() -> None:
+    """A code that nothing raises is a promise nobody keeps; it is deleted, not kept in store."""
+    root = Path(__file__).resolve().parents[3]
+    sources = [
+        path.read_text()
+        for folder in ("schemas", "deid", "site_node", "coordinator", "scripts")
+        for path in sorted((root / folder).rglob("*.py"))
+        if path != root / "schemas" / "codes.py"
+    ]
+    words = set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", "\n".join(sources)))
+    assert {code.name for code in ErrorCode} - words == set()
+    assert "RETRY_CAP_REACHED" not in words  # so that the search can fail

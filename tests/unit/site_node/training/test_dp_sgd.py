@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.func import functional_call, grad, vmap
 
 from schemas.errors import ErrorCode, ProtocolError
 from schemas.governance.study import Architecture, StudyPlan
@@ -71,22 +70,19 @@ def share(
 
 
 def per_row_oracle(plan: StudyPlan, state: OptimiserState, features: Features) -> np.ndarray:
-    """Per-row gradients by torch.func, an implementation without Opacus, (n, d)."""
+    """Per-row gradients by autograd, one row at a time and without Opacus, (n, d)."""
     network = build_network(plan.model, state.parameters)
-    parameters = {name: p.detach() for name, p in network.named_parameters()}
-
-    def loss(
-        values: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, time: torch.Tensor
-    ) -> torch.Tensor:
-        outputs = functional_call(network, values, (x[None],))
-        batch = Batch(y[None], time[None], positive_weight=plan.training.positive_weight)
-        return row_losses(plan, outputs, batch)[0]
-
+    parameters = dict(network.named_parameters())
     x, y = torch.from_numpy(features.x), torch.from_numpy(features.y.astype(np.float32))
     time = torch.zeros(len(y)) if features.time is None else torch.from_numpy(features.time)
-    parts = vmap(grad(loss), in_dims=(None, 0, 0, 0))(parameters, x, y, time)
-    order = parameter_order(plan.model)
-    return np.concatenate([parts[n].reshape(len(y), -1).double().numpy() for n in order], axis=1)
+    weight, rows = plan.training.positive_weight, []
+    for one in range(len(y)):
+        batch = Batch(y[one][None], time[one][None], positive_weight=weight)
+        loss = row_losses(plan, network(x[one][None]), batch)[0]
+        order = [parameters[name] for name in parameter_order(plan.model)]
+        parts = torch.autograd.grad(loss, order)
+        rows.append(torch.cat([part.reshape(-1) for part in parts]).double().numpy())
+    return np.stack(rows)
 
 
 def manual_sum(plan: StudyPlan, rows: np.ndarray, features: Features) -> np.ndarray:

@@ -137,12 +137,16 @@ def test_a_change_is_never_longer_than_its_clip(rate: float) -> None:
     assert 0.999 * plan.training.integer_clip**2 < norm <= plan.training.integer_clip**2
 
 
-def test_steps_that_left_the_numbers_behind_give_zeros() -> None:
-    plan = local_plan("logistic", local_learning_rate=1e9, local_divisor=1e-9, clip=1e9)
-    state = start_of(plan)
-    state.parameters[:] = 1e308
-    values = local_update(plan, state, random_features(plan, [1, 1]), FixedEntropy("far")).values
-    assert values.shape == (plan.model.parameters,)
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_steps_that_left_the_numbers_behind_give_zeros(value: float) -> None:
+    """PRIVACY-13: the whole change, although all other coordinates are finite and moved."""
+    plan = local_plan("logistic")
+    state, features = start_of(plan), random_features(plan, [1, 1])
+    assert local_update(plan, state, features, FixedEntropy("far")).values.all()
+    state.parameters[0] = value
+    with np.errstate(invalid="ignore"):
+        values = local_update(plan, state, features, FixedEntropy("far")).values
+    assert values.tolist() == [0] * plan.model.parameters
 
 
 def test_the_sum_of_hospitals_moves_the_model_by_their_mean(
