@@ -100,7 +100,7 @@ def test_reasons_are_shown(page: str) -> None:
     assert "Fewer sites are ready than the plan needs." in early
     assert "Its data steward stopped the study." in early
     running = _get(page, "/studies/cxr").text
-    assert "A site did not answer in time." in running
+    assert "The site did not answer." in running
 
 
 def test_only_pages_that_can_change_refresh(page: str) -> None:
