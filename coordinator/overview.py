@@ -29,6 +29,7 @@ _STATE_WORDS: Final[Mapping[StudyState, str]] = {
     StudyState.REPLACED: "Replaced by a changed plan",
     StudyState.EXPIRED: "Expired",
 }
+_PREPARING: Final = "Preparing the inputs"  # training has begun, with the sum before its steps
 _OWN_REASONS: Final = {
     "waiting.answer": "It was asked and has not answered yet.",
     "stop.steward": "Its data steward stopped the study.",
@@ -205,7 +206,7 @@ class Overview:
             purpose=plan.purpose,
             digest=record.digest,
             state=record.state,
-            state_words=_STATE_WORDS[record.state],
+            state_words=_state_words(record, training),
             is_final=record.state in FINAL_STATES,
             reason_code=reason_code,
             reason=reason,
@@ -316,6 +317,15 @@ def _round(item: Attempt, plan: StudyPlan) -> RoundView:
         reason_code=item.reason_code,
         reason=reason_text(item.reason_code),
     )
+
+
+def _state_words(record: StudyRecord, training: Sequence[Attempt]) -> str:
+    """Say a state in words; training begins with the preparation, where the plan has one."""
+    prepared = record.plan.preparation_rounds
+    done = not prepared or any(x.round < prepared and x.state == "summed" for x in training)
+    if record.state is StudyState.TRAINING and not done:
+        return _PREPARING
+    return _STATE_WORDS[record.state]
 
 
 def _aggregation(plan: StudyPlan) -> AggregationView:

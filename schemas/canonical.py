@@ -104,8 +104,13 @@ def parse(cls: type[D], raw: bytes, *, max_bytes: int) -> D:
     return _validated(cls, text, raw, ProtocolError)
 
 
-def build(cls: type[D], values: Mapping[str, Any]) -> D:
+def build(cls: type[D], values: Mapping[str, Any], *, name: str = "") -> D:
     """Make a document from plain values (a TOML table, keyword values), lists for tuples.
+
+    Args:
+        cls: The document type.
+        values: Its fields.
+        name: What the person who wrote them calls it, for errors; unknown fields are then named.
 
     Raises:
         ConfigError: A field is unknown, missing or refused; the hint says why.
@@ -114,18 +119,23 @@ def build(cls: type[D], values: Mapping[str, Any]) -> D:
         raw = rfc8785.dumps(dict(values))
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
-            ErrorCode.FIELD_INVALID, f"A {cls.__name__} holds a value JSON cannot carry."
+            ErrorCode.FIELD_INVALID,
+            f"{_first_up(name) or f'A {cls.__name__}'} holds a value JSON cannot carry.",
         ) from error
-    return _validated(cls, raw, None, ConfigError)
+    return _validated(cls, raw, None, ConfigError, name)
 
 
 def _validated(
-    cls: type[D], text: str | bytes, expected: bytes | None, raising: type[CohortiumError]
+    cls: type[D],
+    text: str | bytes,
+    expected: bytes | None,
+    raising: type[CohortiumError],
+    name: str = "",
 ) -> D:
     try:
         document = cls.model_validate_json(text)
     except ValidationError as error:
-        raise _explained(cls, error, raising) from error
+        raise _explained(cls, error, raising, name) from error
     try:
         canonical = document.canonical()
     except ValueError as error:
@@ -141,7 +151,7 @@ def _validated(
 
 
 def _explained(
-    cls: type[Document], error: ValidationError, raising: type[CohortiumError]
+    cls: type[Document], error: ValidationError, raising: type[CohortiumError], name: str
 ) -> CohortiumError:
     """Turn the first problem into a public sentence that quotes no value and no foreign key."""
     problems = error.errors(include_url=False, include_input=False, include_context=False)
@@ -161,14 +171,21 @@ def _explained(
         code, why = ErrorCode.VERSION_UNKNOWN, "is not a version known here"
     else:
         code, why = ErrorCode.FIELD_INVALID, "has a value that is not allowed"
-    subject = f"Field '{where}' of a {cls.__name__}" if where else f"A {cls.__name__}"
+    whole = name or f"a {cls.__name__}"
+    subject = f"Field '{where}' of {whole}" if where else _first_up(whole)
     hint = first["msg"].removeprefix("Value error, ")
+    if unknown and name:  # a person's own file, so its words may be quoted
+        return raising(code, f"{subject} {why}.", hint=f"Reason: '{first['loc'][-1]}' is none.")
     return raising(
         code,
         f"{subject} {why}.",
         hint="" if unknown else f"Reason: {hint}.",
         detail=f"{len(problems)} problem(s); first at {first['loc']!r}",
     )
+
+
+def _first_up(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _public_part(part: int | str) -> str:

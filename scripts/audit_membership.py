@@ -22,11 +22,13 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.governance.study import StudyPlan
+from schemas.privacy.statement import PrivacyStatement, privacy_statement
 from scripts.baselines import pool, train_centrally, train_without_privacy
 from site_node.cohort.features import Features, load_features
 from site_node.membership import FALSE_POSITIVES, allowed_auroc, allowed_rate
@@ -68,14 +70,28 @@ class Report:
     interval: tuple[float, float]
     allowed_auroc: float
     points: tuple[Point, ...]
-    epsilon: float
-    delta: float
+    privacy: PrivacyStatement
 
     @property
     def is_within(self) -> bool:
         """Whether nothing found exceeds what the plan allows."""
         shares = all(point.true_positive_rate <= point.allowed for point in self.points)
         return self.interval[0] <= self.allowed_auroc and shares
+
+    def values(self) -> dict[str, Any]:
+        """Give everything as plain values."""
+        return {
+            "study": self.study,
+            "is_private": self.is_private,
+            "models": self.models,
+            "patients": self.patients,
+            "auroc": self.auroc,
+            "interval": self.interval,
+            "allowed_auroc": self.allowed_auroc,
+            "points": [asdict(point) for point in self.points],
+            "privacy": self.privacy.values(),
+            "within": self.is_within,
+        }
 
 
 def privately(plan: StudyPlan, features: Features, seed: int) -> NDArray[np.float64]:
@@ -192,8 +208,7 @@ def report(study: str, *, models: int, is_private: bool, seed: int = 0) -> Repor
             Point(rate, float(share), allowed_rate(rate, epsilon, delta))
             for rate, share in zip(FALSE_POSITIVES, found.mean(axis=0), strict=True)
         ),
-        epsilon=epsilon,
-        delta=delta,
+        privacy=privacy_statement(plan),
     )
 
 
@@ -222,9 +237,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         made = report(study, models=given.models, is_private=is_private, seed=given.seed)
         status = status or int(is_private and not made.is_within)
         if given.json:
-            print(json.dumps(asdict(made) | {"within": made.is_within}), flush=True)
+            print(json.dumps(made.values()), flush=True)
             continue
-        how = f"epsilon {made.epsilon:g} at delta {made.delta:g}" if is_private else "no privacy"
+        how = "with the plan's noise" if is_private else "no privacy"
         shares = "; ".join(
             f"at {p.false_positive_rate:.0%} false alarms {p.true_positive_rate:.3f} of the "
             f"members found (the plan allows {p.allowed:.3f})"
@@ -233,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(
             f"{study}, {how}, {made.models} models of half of {made.patients} patients: AUROC "
             f"{made.auroc:.3f}, 95 % {made.interval[0]:.3f} to {made.interval[1]:.3f} (the plan "
-            f"allows {made.allowed_auroc:.3f}); {shares}.",
+            f"allows {made.allowed_auroc:.3f}); {shares}. The plan: {made.privacy.sentence()}.",
             flush=True,
         )
     return status

@@ -3,9 +3,10 @@
     python -m scripts.audit_one_run [--canaries 5000] [--seed N] [--broken HOW] [--json]
 
 Every canary patient is in the study or not by a coin of its own. Four hospitals then train through
-the round path of the product — coins of the sample, gradients, clip, grid, noise, masks, checked
-sum, optimiser — and the attacker, the coordinator with one colluding hospital, guesses of a fifth
-of the canaries whether they were in. From the number of right guesses follows a lower bound of
+the product's own functions in the order of a round — coins of the sample, gradients, clip, grid,
+noise, masks, checked sum, optimiser; charges, messages and processes are left out — and the
+attacker, the coordinator with one colluding hospital, guesses of a fifth of the canaries whether
+they were in. From the number of right guesses follows a lower bound of
 epsilon at 95 % (Steinke, Nasr, Jagielski 2023, arXiv 2305.08846, theorem 5.2 and appendix D). Above
 the plan's epsilon it is a proof that the claim is false; below it, it proves nothing.
 
@@ -29,7 +30,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,8 @@ from schemas.governance.study import ModelTerms, StudyPlan
 from schemas.models import apply_sum, initial_state, parameter_count
 from schemas.models.scattering import scattering_length
 from schemas.privacy import calibrate_noise, epsilon
+from schemas.privacy.accounting import ACCOUNTANT
+from schemas.privacy.statement import rounded_up
 from schemas.secagg import NoisedUpdate, QuantisedUpdate, check_sum
 from site_node.cohort.features import Features
 from site_node.training.dp_sgd import clipped_integer_sum, noised_update
@@ -65,10 +68,10 @@ class Report:
     Attributes:
         broken: which defence was left out, or "nothing".
         right: right guesses of ``guesses``.
-        bound: 95 % lower bound of epsilon at ``delta``.
-        claimed: the plan's epsilon at ``delta``.
+        epsilon_bound: 95 % lower bound of epsilon at ``delta``.
+        epsilon_claimed: the plan's epsilon at ``delta``.
         model_right: right guesses from the released model alone, without a colluder.
-        model_bound: the bound that follows from them.
+        model_epsilon_bound: the bound that follows from them.
     """
 
     broken: Broken
@@ -80,17 +83,40 @@ class Report:
     noise_multiplier: float
     guesses: int
     right: int
-    bound: float
-    claimed: float
+    epsilon_bound: float
+    epsilon_claimed: float
     delta: float
     model_right: int
-    model_bound: float
+    model_epsilon_bound: float
     seconds: float
 
     @property
     def is_above(self) -> bool:
         """Whether the run disproves the claim."""
-        return max(self.bound, self.model_bound) > self.claimed
+        return max(self.epsilon_bound, self.model_epsilon_bound) > self.epsilon_claimed
+
+    @property
+    def scope(self) -> str:
+        """Say what the claim, and so its lower bound, depends on."""
+        two = epsilon(
+            noise_multiplier=self.noise_multiplier,
+            sampling_rate=self.sampling_rate,
+            steps=self.steps,
+            delta=self.delta,
+            hospitals_per_patient=2,
+        )
+        return (
+            f"at delta {self.delta:g}, unit patient, adjacency add-remove; against the coordinator "
+            f"together with up to t = 1 colluding hospital; for a patient of 1 hospital (of 2: "
+            f"epsilon {rounded_up(two)}); over all {self.steps} attempts (no retries); accountant "
+            f"PLD ({ACCOUNTANT}); outside it: what a patient's own hospital sees"
+        )
+
+    def values(self) -> dict[str, Any]:
+        """Give everything as plain values, each epsilon with its scope."""
+        return asdict(self) | {
+            "above": self.is_above, "expected": is_as_expected(self), "scope": self.scope,
+        }  # fmt: skip
 
 
 def lower_bound(canaries: int, guesses: int, right: int, delta: float) -> float:
@@ -163,11 +189,11 @@ def audit(
         noise_multiplier=sigma,
         guesses=guesses,
         right=right,
-        bound=lower_bound(canaries, guesses, right, DELTA),
-        claimed=claimed,
+        epsilon_bound=lower_bound(canaries, guesses, right, DELTA),
+        epsilon_claimed=claimed,
         delta=DELTA,
         model_right=model_right,
-        model_bound=lower_bound(canaries, guesses, model_right, DELTA),
+        model_epsilon_bound=lower_bound(canaries, guesses, model_right, DELTA),
         seconds=round(time.process_time() - begun, 1),
     )
 
@@ -279,14 +305,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     report = audit(canaries=given.canaries, steps=given.steps, seed=given.seed, broken=given.broken)
     if given.json:
-        values = asdict(report) | {"above": report.is_above, "expected": is_as_expected(report)}
-        print(json.dumps(values))
+        print(json.dumps(report.values()))
     else:
         print(
             f"left out: {report.broken}. {report.right} of {report.guesses} guesses right "
             f"(from the model alone {report.model_right}).\n"
-            f"epsilon is at least {report.bound:.2f} (model alone {report.model_bound:.2f}) with "
-            f"95 % confidence; the plan says {report.claimed:.2f} at delta {report.delta:g}.\n"
+            f"epsilon is at least {report.epsilon_bound:.2f} (model alone "
+            f"{report.model_epsilon_bound:.2f}) with 95 % confidence; the plan says "
+            f"{report.epsilon_claimed:.2f}, {report.scope}.\n"
             + (
                 "The claim is false."
                 if report.is_above

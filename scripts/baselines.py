@@ -7,7 +7,7 @@ product; the demo prints these numbers beside the federated one and marks them s
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +36,10 @@ from site_node.training.sampling import poisson_mask
 # images, and far from binding on the ten clinical values.
 _RIDGE = 1e-4
 _ITERATIONS = 100
+
+
+Draw = Callable[[float, int], NDArray[np.int64]]
+"""Noise of one step: its standard deviation in grid units, its length."""
 
 
 def pooled_baselines(
@@ -120,8 +124,17 @@ def train_centrally(
     train: Features,
     entropy: Entropy,
     prepared: NDArray[np.int64] | None = None,
+    draw: Draw | None = None,
 ) -> NDArray[np.float64]:
     """Run the plan's algorithm, dp-fedsgd, on pooled rows with central noise.
+
+    Args:
+        plan: the study's plan.
+        train: training rows of all sites.
+        entropy: for the sample and the noise.
+        prepared: as for `pooled_baselines`.
+        draw: where a comparison wants other noise of the same distribution; by default one
+            discrete Gaussian a step.
 
     Raises:
         ValueError: the plan is of dp-fedavg, of which one trusted party has no counterpart.
@@ -131,13 +144,14 @@ def train_centrally(
         raise ValueError("one trusted party has nothing to average")
     sigma = plan.privacy.noise_multiplier * training.integer_clip
     state = _before_training(plan, prepared)
+    if draw is None:
+        draw = lambda deviation, length: discrete_gaussian(deviation, length, entropy)  # noqa: E731
     for _ in range(training.steps):
         chosen = np.ones(train.patients, dtype=np.bool_)
         if training.sampling == "poisson":
             chosen = poisson_mask(train.patients, training.sampling_rate, entropy)
         clipped = clipped_integer_sum(plan, state, train, chosen).values
-        noise = discrete_gaussian(sigma, len(clipped), entropy)
-        state = apply_sum(state, clipped + noise, plan)
+        state = apply_sum(state, clipped + draw(sigma, len(clipped)), plan)
     return final_parameters(state, training)
 
 

@@ -199,6 +199,7 @@ def details(scores: Scores, exact: Mapping[str, bool], code: str) -> dict[str, A
     found: dict[str, Any] = {
         "declaration": DECLARATION,
         "privacy": {"unit": "patient", "adjacency": "add-remove", "delta": DELTA, "t": 1},
+        "pairing": "central and ours of one seed have the same noise up to its length",
         "outside_epsilon": "choice of constants, and the AUROC of the test patients",
         "code_sha256": code,
         "versions": {library: version(library) for library in _LIBRARIES},

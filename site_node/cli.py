@@ -118,6 +118,15 @@ def ingest(
             "The plan names another de-identification profile than the one used here.",
             hint="Compare versions of the site node with the vendor.",
         )
+
+    def accept(patients: int) -> None:
+        # Every plan in force under this name trains on these rows, not only the one that says
+        # what they are. Asked when the extract was read: one may have been approved meanwhile.
+        plans = {plan.digest(): plan}
+        plans |= {each.digest: each.plan for each in site.approvals.in_force(plan.study_id)}
+        for each in plans.values():
+            check_own_delta(each, patients)
+
     with screen.progress("Records") as progress:
         report = run_ingest(
             source,
@@ -127,7 +136,7 @@ def ingest(
             store=site.store,
             quarantine=site.folders.quarantine,
             progress=progress,
-            accept=lambda patients: check_own_delta(plan, patients),
+            accept=accept,
         )
     recording = keep_report(site, report)
     show_report(screen, report)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from schemas.errors import ErrorCode
-from site_node.command import State, read_file, site_here
+from site_node.command import State, end_with, read_file, site_here, write_file
 
 ledger_app = typer.Typer(help="The privacy budget spent here.", no_args_is_help=True)
 
@@ -18,7 +18,7 @@ def ledger_show() -> None:
     """Show what every study has spent and may still spend here."""
     from site_node.ledger_view import show_ledger
 
-    show_ledger(State.screen, site_here())
+    end_with(show_ledger(State.screen, site_here()))
 
 
 @ledger_app.command("verify")
@@ -48,15 +48,15 @@ def ledger_export(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
 ) -> None:
     """Write the whole ledger, signed, for auditors; it holds no patient, but every study here."""
-    from site_node.config import write_atomically
     from site_node.governance.audit import AuditWord
     from site_node.ledger_view import make_export
     from site_node.report import show_chain
 
     screen, site = State.screen, site_here()
+    site.ledger.check_witness()  # an old copy verifies as well: it would go out as the whole
     show_chain(screen, "ledger", ErrorCode.LEDGER_BROKEN, site.ledger.verify())
     signed = make_export(site)
-    write_atomically(output.absolute(), signed.canonical())
+    write_file(output, signed.canonical())
     with site.audit.recording(
         AuditWord.LEDGER_EXPORTED, entries=len(signed.export.entries), head=signed.export.head
     ) as recording:

@@ -9,7 +9,6 @@ import typer
 from site_node.command import State, site_here
 
 if TYPE_CHECKING:
-    from schemas.governance.study import StudyPlan
     from site_node.membership import Attack, MembershipReport
     from site_node.screen import Screen
 
@@ -34,18 +33,19 @@ def membership(
         others=report.others,
     ) as recording:
         write_atomically(path, report.to_json().encode("utf-8"))
-    _show(screen, received.plan, report)
+    _show(screen, report)
     screen.line(f"Kept in {path}; nothing was sent.")
     screen.put(path=str(path))
     screen.event(recording)
 
 
-def _show(screen: Screen, plan: StudyPlan, report: MembershipReport) -> None:
-    from schemas.privacy.statement import privacy_statement
+def _show(screen: Screen, report: MembershipReport) -> None:
     from site_node.membership import CAVEATS
 
     which = "the final model" if report.is_final else f"the model after step {report.steps}"
-    screen.title(f"Who trained {plan.study_id}? Attacks on {which}, with this hospital's patients")
+    screen.title(
+        f"Who trained {report.study_id}? Attacks on {which}, with this hospital's patients"
+    )
     screen.line(
         f"{report.members:,} training patients against {report.others:,} test patients. An AUROC "
         "of 0.5 is guessing. Beside each value stands the most that the plan allows any attack."
@@ -55,14 +55,18 @@ def _show(screen: Screen, plan: StudyPlan, report: MembershipReport) -> None:
         [row for attack in report.attacks for row in _rows(attack)],
     )
     if report.is_within:
-        screen.line("Nothing here exceeds what the plan allows.", style="green")
+        screen.line(
+            "Nothing here exceeds what the plan allows by more than chance: no interval lies above "
+            "it.",
+            style="green",
+        )
     else:
         screen.line(
             "More is found than the plan allows. If training and test patients are alike, stop "
             "the study and report this: `cohortium-site stop`.",
             style="red",
         )
-    screen.line(f"The plan: {privacy_statement(plan).sentence()}.")
+    screen.line(f"The plan: {report.privacy.sentence()}.")
     screen.title("How to read this")
     for caveat in CAVEATS:
         screen.line(f"- {caveat}")
@@ -79,7 +83,7 @@ def _rows(attack: Attack) -> list[tuple[str, str, str, str, str]]:
         *(
             (
                 attack.name,
-                f"found at {point.false_positive_rate:.0%} false alarms",
+                f"share found at {100 * point.false_positive_rate:g} % false alarms",
                 f"{point.true_positive_rate:.3f}",
                 interval(point.interval),
                 f"{point.allowed:.3f}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from site_node.command import State, grouped, read_file, site_here
+from site_node.command import State, grouped, read_file, site_here, write_file
 from site_node.screen import Screen
 
 if TYPE_CHECKING:
@@ -35,10 +35,12 @@ def card_show() -> None:
 
 @card_app.command("export")
 def card_export(
-    output: Annotated[Path | None, typer.Option(help="File to write; default: the screen.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write; default: the screen."),
+    ] = None,
 ) -> None:
     """Write the signed identity card; hand it to the other hospitals, not via the coordinator."""
-    from site_node.config import write_atomically
     from site_node.enrol import own_card
     from site_node.governance.audit import AuditWord
 
@@ -48,7 +50,7 @@ def card_export(
     if output is None:
         screen.exact(card.canonical().decode("utf-8"))
         return
-    write_atomically(output.absolute(), card.canonical(), mode=0o644)
+    write_file(output, card.canonical(), mode=0o644)
     with site.audit.recording(AuditWord.CARD_EXPORTED) as recording:
         pass
     screen.line(f"The card was written to {output}. It holds public keys only.")

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from site_node.command import State, read_file, site_here
+from site_node.command import State, end_with, read_file, site_here
 
 if TYPE_CHECKING:
     from schemas.governance.approval import Approval
+    from schemas.governance.study import StudyPlan
 
 plan_app = typer.Typer(help="Study plans: read, approve, refuse.", no_args_is_help=True)
 
@@ -81,7 +82,7 @@ def plan_show(
     from site_node.plan_view import show_plan
 
     screen, site = State.screen, site_here()
-    show_plan(screen, site, site.approvals.review(site.inbox.find(study)))
+    end_with(show_plan(screen, site, site.approvals.review(site.inbox.find(study))))
 
 
 @plan_app.command("approve")
@@ -98,7 +99,7 @@ def plan_approve(
         [
             ("Hash", approval.plan_digest),
             ("Hospitals confirmed", ", ".join(sorted(approval.peers))),
-            ("Attempts reserved", str(received.plan.training.attempts)),
+            ("Attempts reserved", _attempt_words(received.plan)),
             *_hybrid_words(approval),
             ("Sent", "by the courier, as soon as `serve` runs and the coordinator answers"),
         ]
@@ -110,6 +111,14 @@ def plan_approve(
     )
     screen.event(recording)
     screen.exact(f"  cohortium-site stop {received.plan.study_id}   takes it back, for good")
+
+
+def _attempt_words(plan: StudyPlan) -> str:
+    """Say what the ledger reserved; the preparation before training has attempts of its own."""
+    training = f"{plan.training.attempts} of training"
+    if plan.preparation is None:
+        return training
+    return f"{plan.preparation.attempts} of the preparation, {training}"
 
 
 def _hybrid_words(approval: Approval) -> list[tuple[str, str]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schemas.errors import ConfigError, ErrorCode
+import typer
+
+from schemas.errors import CohortiumError, ConfigError, ErrorCode
 from site_node.screen import Screen
 
 if TYPE_CHECKING:
@@ -48,6 +50,32 @@ def read_file(path: Path) -> bytes:
             hint="Check the path and your rights.",
             detail=str(path),
         ) from None
+
+
+def write_file(path: Path, raw: bytes, *, mode: int = 0o600) -> None:
+    """Write a file named on the command line, whole or not at all.
+
+    Raises:
+        ConfigError: CONFIG_FILE_UNWRITABLE.
+    """
+    from site_node.config import write_atomically
+
+    try:
+        write_atomically(path.absolute(), raw, mode=mode)
+    except OSError as error:
+        raise ConfigError(
+            ErrorCode.CONFIG_FILE_UNWRITABLE,
+            "The file you named cannot be written.",
+            hint="Name a file, not a folder, where you may write.",
+            detail=f"{path}: {error.strerror}",
+        ) from None
+
+
+def end_with(problem: CohortiumError | None) -> None:
+    """End the command with a problem's exit code, after what it printed; go on without one."""
+    if problem is not None:
+        State.screen.finish()
+        raise typer.Exit(problem.exit_code)
 
 
 def grouped(fingerprint: str) -> str:

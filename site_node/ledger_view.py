@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from schemas.errors import CohortiumError
 from schemas.ids import format_time
 from schemas.privacy.accounting import total_epsilon
-from schemas.privacy.budget import Budget, committed_epsilon
+from schemas.privacy.budget import Budget, ledger_scope
 from schemas.privacy.export import (
     ExportedBalance,
     ExportedEntry,
@@ -16,7 +17,7 @@ from schemas.privacy.export import (
     VerifiedExport,
     sign_export,
 )
-from schemas.privacy.statement import scope_sentence
+from schemas.privacy.statement import rounded_up
 from site_node.screen import Screen
 
 if TYPE_CHECKING:
@@ -25,32 +26,66 @@ if TYPE_CHECKING:
     from site_node.context import SiteContext
 
 
-def show_ledger(screen: Screen, site: SiteContext) -> None:
-    """Show every plan's account, mechanism by mechanism, and the totals of this hospital."""
+def show_ledger(screen: Screen, site: SiteContext) -> CohortiumError | None:
+    """Show every plan's account, mechanism by mechanism, and the totals of this hospital.
+
+    Returns:
+        What is wrong with the ledger by its witness, which was shown too; None if nothing is.
+    """
     state, point = site.ledger.state(), site.ledger.point()
     screen.title("Privacy ledger of this hospital")
     show_balance(screen, state, site.ledger.budget(), site.ledger.caps)
     screen.facts([("Head", f"{point.head} after {point.entries} entries")])
     screen.put(head=point.head, entries=point.entries)
+    return show_witness_problem(screen, site)
+
+
+def show_witness_problem(screen: Screen, site: SiteContext) -> CohortiumError | None:
+    """Say, below a ledger's numbers, if its witness does not know it; give the problem."""
+    problem: CohortiumError | None = None
+    try:
+        site.ledger.check_witness()
+    except CohortiumError as error:
+        problem = error
+        screen.line(
+            f"These numbers are not to be relied on. {error.sentence} {error.hint} "
+            f"[{error.code.value}]",
+            style="red",
+        )
+    screen.put(
+        witness_problem=problem
+        and {"code": problem.code.value, "sentence": problem.sentence, "hint": problem.hint}
+    )
+    return problem
 
 
 def show_balance(screen: Screen, state: LedgerState, budget: Budget, caps: Caps) -> None:
     """Show what a replayed ledger says, each number with its scope."""
     if state.accounts:
         screen.table(
-            ("study", "plan", "mechanism", "reserved", "opened", "left", "eps opened",
+            ("study", "plan", "t", "mechanism", "reserved", "opened", "left", "eps opened",
              "eps reserved", ""),
             [row for digest, account in state.accounts.items() for row in _rows(digest, account)],
         )  # fmt: skip
-        screen.line("eps: of a mechanism alone, at its plan's own delta and hospitals.")
+        screen.line(
+            "t: hospitals that may collude with the coordinator. reserved, opened, left: attempts. "
+            "eps: epsilon of a mechanism alone, at its plan's own delta and hospitals."
+        )
     else:
         screen.line("Nothing was spent here yet.")
+    weighted = [digest[:16] for digest, account in state.accounts.items()
+                if account.reserve.has_initial_weights]  # fmt: skip
+    if weighted:
+        screen.line(
+            "Started from initial weights of a file, whose patients lie outside epsilon: plan "
+            f"{', '.join(weighted)}."
+        )
     scope = ledger_scope(state, caps)
     screen.facts(
         [
             ("Spent", f"epsilon {budget.spent:.4f}, every attempt ever opened (composed by PLD)"),
-            ("Committed", f"epsilon {budget.committed:.4f} if every approved plan runs to its end "
-                          "(by the filter that decides about the next plan)"),
+            ("Committed", f"epsilon {rounded_up(budget.committed)} if every approved plan runs to "
+                          "its end (by the filter that decides about the next plan)"),
             ("Limit", f"epsilon {budget.limit:g}, set by this hospital"),
             ("Deltas", f"{budget.delta_sum:g} of at most {budget.delta_limit:g}, the plans' own "
                        "added up"),
@@ -68,18 +103,9 @@ def show_balance(screen: Screen, state: LedgerState, budget: Budget, caps: Caps)
         unit="patient",
         adjacency="add-remove",
         hospitals_per_patient=state.hospitals_per_patient,
+        t=state.collusion_bound,
+        has_initial_weights=state.has_initial_weights,
         scope=scope,
-    )
-
-
-def ledger_scope(state: LedgerState, caps: Caps) -> str:
-    """Say what the numbers of a ledger depend on."""
-    return scope_sentence(
-        caps.delta,
-        hospitals_per_patient=state.hospitals_per_patient,
-        epsilon_two_hospitals=committed_epsilon(
-            state, caps, hospitals=max(2, state.hospitals_per_patient)
-        ),
     )
 
 
@@ -172,6 +198,7 @@ def _rows(digest: str, account: PlanAccount) -> list[tuple[str, ...]]:
             (
                 reserve.study_id,
                 digest[:16],
+                "any" if event.is_local else str(reserve.collusion_bound),
                 event.name,
                 str(event.attempts),
                 str(opened),
@@ -182,8 +209,8 @@ def _rows(digest: str, account: PlanAccount) -> list[tuple[str, ...]]:
         )
     if evaluations := account.opened.get("evaluation", 0):
         rows.append(
-            (reserve.study_id, digest[:16], "evaluation", "-", str(evaluations), "-", "outside",
-             "outside", "no noise, no epsilon")
+            (reserve.study_id, digest[:16], "-", "evaluation", "-", str(evaluations), "-",
+             "outside", "outside", "no noise")
         )  # fmt: skip
     return rows
 
@@ -200,6 +227,8 @@ def _values(digest: str, account: PlanAccount) -> dict[str, Any]:
         "epsilon_reserved": account.epsilon_reserved(),
         "delta": reserve.delta,
         "hospitals_per_patient": reserve.hospitals_per_patient,
+        "t": reserve.collusion_bound,
+        "has_initial_weights": reserve.has_initial_weights,
         "settled": account.settled,
         "mechanisms": [
             {

@@ -31,6 +31,7 @@ from schemas.errors import ConfigError, DataRejected, ErrorCode
 from schemas.evaluation import auroc_from_histograms, wilson_interval
 from schemas.governance.study import Architecture, StudyPlan
 from schemas.models import final_parameters
+from schemas.privacy.statement import PrivacyStatement, privacy_statement
 from site_node.training.evaluate import patient_logits
 from site_node.training.losses import Batch, row_losses
 from site_node.training.networks import build_network
@@ -96,7 +97,7 @@ class Attack:
 
 @dataclass(frozen=True, slots=True)
 class MembershipReport:
-    """Every attack on one model at one hospital."""
+    """Every attack on one model at one hospital, with the plan's promise and its whole scope."""
 
     study_id: str
     plan_digest: str
@@ -104,8 +105,7 @@ class MembershipReport:
     is_final: bool
     members: int
     others: int
-    epsilon: float
-    delta: float
+    privacy: PrivacyStatement
     attacks: tuple[Attack, ...]
 
     @property
@@ -115,7 +115,18 @@ class MembershipReport:
 
     def values(self) -> dict[str, Any]:
         """Give everything as plain values."""
-        return asdict(self) | {"is_within": self.is_within, "caveats": list(CAVEATS)}
+        return {
+            "study_id": self.study_id,
+            "plan_digest": self.plan_digest,
+            "steps": self.steps,
+            "is_final": self.is_final,
+            "members": self.members,
+            "others": self.others,
+            "privacy": self.privacy.values(),
+            "attacks": [asdict(attack) for attack in self.attacks],
+            "is_within": self.is_within,
+            "caveats": list(CAVEATS),
+        }
 
     def to_json(self) -> str:
         """Write the report as it is kept."""
@@ -141,8 +152,8 @@ def membership_report(site: SiteContext, plan: StudyPlan, digest: str) -> Member
     if state.step == 0:
         raise ConfigError(
             ErrorCode.MODEL_UNTRAINED,
-            "The study has no model here that a patient could have trained.",
-            hint="Run it again once training has begun.",
+            "The study's model has not been trained here yet, so there is nothing to attack.",
+            hint="Run it again once training has begun; `cohortium-site status` shows the step.",
         )
     members, others = session.features("train"), session.features("test")
     parameters = final_parameters(state, plan.training)
@@ -153,8 +164,7 @@ def membership_report(site: SiteContext, plan: StudyPlan, digest: str) -> Member
         is_final=state.step == plan.training.steps,
         members=members.patients,
         others=others.patients,
-        epsilon=plan.privacy.epsilon,
-        delta=plan.privacy.delta,
+        privacy=privacy_statement(plan),
         attacks=attacks(plan, parameters, members, others),
     )
 

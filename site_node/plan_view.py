@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from schemas.errors import ErrorCode
+from schemas.errors import CohortiumError, ErrorCode
+from schemas.privacy.budget import ledger_scope
 from schemas.privacy.statement import privacy_statement, rounded_up
 from site_node.egress.preview import NEVER_LEAVES, what_leaves
 from site_node.governance.checks import PlanState
-from site_node.ledger_view import ledger_scope
+from site_node.ledger_view import show_witness_problem
 from site_node.screen import Screen, amount
 
 if TYPE_CHECKING:
@@ -32,8 +33,12 @@ def plan_state_words(site: SiteContext, received: ReceivedPlan) -> str:
     return state.value
 
 
-def show_plan(screen: Screen, site: SiteContext, review: Review) -> None:
-    """Answer "what will leave this hospital?" for one plan."""
+def show_plan(screen: Screen, site: SiteContext, review: Review) -> CohortiumError | None:
+    """Answer "what will leave this hospital?" for one plan.
+
+    Returns:
+        What is wrong with the ledger whose budget was shown, by its witness; None if nothing is.
+    """
     plan, digest = review.received.plan, review.received.digest
     state = plan_state_words(site, review.received)
     screen.title(plan.title)
@@ -57,6 +62,7 @@ def show_plan(screen: Screen, site: SiteContext, review: Review) -> None:
     scope = ledger_scope(site.ledger.state(), site.ledger.caps)
     _show_privacy(screen, plan)
     _show_budget(screen, review.budget, scope, is_reserved=review.state is PlanState.APPROVED)
+    problem = show_witness_problem(screen, site)
     _show_hospitals(screen, site, review)
     _show_problems(screen, review)
     screen.title("Hash of this plan (a changed plan has another one)")
@@ -81,6 +87,7 @@ def show_plan(screen: Screen, site: SiteContext, review: Review) -> None:
         vendor_key=plan.vendor_key,
         app_bundle_sha256=plan.app_bundle_sha256,
     )
+    return problem
 
 
 def _vendor_note(site: SiteContext, plan: StudyPlan) -> str:
@@ -117,12 +124,14 @@ def _data_words(site: SiteContext, plan: StudyPlan) -> str:
         what = f"{len(plan.data.columns)} columns: " + ", ".join(c.name for c in plan.data.columns)
     try:
         report = json.loads((site.folders.reports / f"{plan.study_id}.json").read_bytes())
+        read, stored = int(report["read"]), int(report["stored"])
     except OSError:
         return f"{what}. NOT INGESTED yet: `cohortium-site ingest {plan.study_id} --source DIR`"
+    except (ValueError, KeyError, TypeError):
+        return f"{what}. The report of its ingest is DAMAGED; ingest it again"
     return (
-        f"{what}. Ingested here: {report['stored']:,} of {report['read']:,} records stored "
-        f"encrypted, pseudonymised (not anonymous); {report['read'] - report['stored']:,} in "
-        "quarantine"
+        f"{what}. Ingested here: {stored:,} of {read:,} records stored encrypted, pseudonymised "
+        f"(not anonymous); {read - stored:,} in quarantine"
     )
 
 

@@ -85,7 +85,7 @@ def show_stop(screen: Screen, plan: StudyPlan, report: StopReport) -> None:
 
 
 def keep_report(site: SiteContext, report: IngestReport) -> Recording:
-    """Keep an ingest report at the site and write the audit event that goes with it."""
+    """Keep the report of what is stored now, and write the audit event of any ingest."""
     with site.audit.recording(
         AuditWord.DATA_INGESTED,
         study=report.study_id,
@@ -94,8 +94,9 @@ def keep_report(site: SiteContext, report: IngestReport) -> Recording:
         quarantined=sum(report.quarantined.values()),
         snapshot=report.snapshot or "none",
     ) as recording:
-        path = site.folders.reports / f"{report.study_id}.json"
-        write_atomically(path, report.to_json().encode("utf-8"))
+        if report.accepted:  # else the rows of before are in force, and their number counts
+            path = site.folders.reports / f"{report.study_id}.json"
+            write_atomically(path, report.to_json().encode("utf-8"))
     return recording
 
 
@@ -192,7 +193,7 @@ def show_status(screen: Screen, site: SiteContext) -> None:
         for received in plans:
             state = plan_state_words(site, received)
             highest = site.journal.highest(received.digest, "train")
-            step = "-" if highest is None else f"{highest[0] + 1} of {received.plan.training.steps}"
+            step = _step_words(received.plan, None if highest is None else highest[0])
             rows.append((received.plan.study_id, state, step, received.digest[:16]))
         screen.table(("study", "state", "step", "hash begins"), rows)
     totals = site.manifest.totals()
@@ -217,6 +218,14 @@ def show_status(screen: Screen, site: SiteContext) -> None:
             for received in plans
         ],
     )
+
+
+def _step_words(plan: StudyPlan, last: int | None) -> str:
+    """Name the step of the last round here; a preparation is the round before the first step."""
+    if last is None:
+        return "-"
+    step = last + 1 - plan.preparation_rounds
+    return f"{step} of {plan.training.steps}" if step else "preparation"
 
 
 def _health(site: SiteContext) -> dict[str, Any]:

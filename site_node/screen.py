@@ -84,8 +84,8 @@ class Screen:
         width = max((len(name) for name, _ in pairs), default=0) + 2
         for name, value in pairs:
             head = f"  {name:<{width}}"
-            width = max(40, _WIDTH - len(head))
-            wrapped = textwrap.wrap(value, width, break_long_words=False, break_on_hyphens=False)
+            room = max(40, _WIDTH - len(head))
+            wrapped = textwrap.wrap(value, room, break_long_words=False, break_on_hyphens=False)
             self._print(("\n" + " " * len(head)).join([head + "".join(wrapped[:1]), *wrapped[1:]]))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -125,7 +125,17 @@ class Screen:
                 f"  [{style}]{colour:<5}[/{style}]  {name:<22}  {_escaped(text)}", soft_wrap=True
             )
         else:
-            self._print(f"  {colour:<5}  {name:<22}  {text}")
+            head = f"  {colour:<5}  {name:<22}  "
+            self._print(
+                textwrap.fill(
+                    text,
+                    _WIDTH,
+                    initial_indent=head,
+                    subsequent_indent=" " * len(head),
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+            )
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
@@ -177,6 +187,7 @@ class Screen:
                 problem["detail"] = error.detail
             print(json.dumps({"error": problem}, ensure_ascii=False, sort_keys=True))
             return
+        sys.stdout.flush()  # what was printed before comes before, also where both go to one file
         pairs = [
             ("What happened", error.sentence),
             ("Why", error.code.meaning + (f" ({error.detail})" if error.detail else "")),

@@ -127,8 +127,13 @@ class StudySession:
         return self._features[key]
 
     def rows(self) -> pa.Table:
-        """Read the study's rows, as they were ingested here."""
-        return self.site.store.read(self.plan.study_id)
+        """Read the study's rows, as they were ingested here under this plan's data contract.
+
+        Raises:
+            DataRejected: STORE_MISSING; STORE_TERMS_OTHER, the store is one for all plans of the
+                study's name, and another's contract said which rows and values were let in.
+        """
+        return self.site.store.read(self.plan.study_id, self.plan.data.digest())
 
     # -- READY and cohort --------------------------------------------------------------------
 

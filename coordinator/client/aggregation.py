@@ -38,6 +38,9 @@ def aggregation_lines(plan: StudyPlan) -> list[str]:
     """Write mode, what may be lost, the price in noise and when the other mode is better."""
     values = aggregation_values(plan)
     everyone, sharers = len(plan.sites), values["noise_sharers"]
+    before = (
+        "" if plan.preparation is None else f", {plan.preparation.retry_cap} of the preparation"
+    )
     root = f"pair keys: {_ROOTS[values['pair_root']]}"
     chance = [
         f"hospitals times the chance p of losing one in an attempt is at most {ATOMIC_UNTIL:g},",
@@ -58,7 +61,8 @@ def aggregation_lines(plan: StudyPlan) -> list[str]:
     if not plan.is_recoverable:
         return [
             "atomic: a hospital lost in an attempt voids it; it stays charged "
-            f"({plan.training.retry_cap} retries)",
+            f"({plan.training.retry_cap} {'retry' if plan.training.retry_cap == 1 else 'retries'}"
+            f"{before})",
             share,
             f"the better mode while {chance[0]}",
             chance[1],

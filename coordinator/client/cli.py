@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coordinator.client.console import run_app, say, working
-from schemas.errors import ConfigError, ErrorCode, PolicyDenied
+from schemas.errors import ConfigError, ErrorCode, PolicyDenied, ProtocolError
 
 if TYPE_CHECKING:
     from coordinator.client.http import Client
@@ -185,7 +185,14 @@ def study_apply(
             "There is no plan of this name.",
             hint="Run: cohortium study plan draft.toml --cards DIR -o NAME.plan",
         )
-    signed = parse(SignedDocument, plan_file.read_bytes(), max_bytes=2 * MAX_PLAN_BYTES)
+    try:
+        signed = parse(SignedDocument, plan_file.read_bytes(), max_bytes=2 * MAX_PLAN_BYTES)
+    except ProtocolError as error:
+        raise ConfigError(
+            error.code,
+            "The file is not a signed plan.",
+            hint="Send the file that `cohortium study plan` wrote with -o, unchanged.",
+        ) from error
     plan = open_plan(signed)
     weights = base64.b64encode(weights_to_send(plan, plan_file)).decode("ascii")
     body = rfc8785.dumps({"plan": signed.model_dump(mode="json"), "weights": weights})

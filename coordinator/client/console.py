@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import typer
 
 from schemas.errors import CohortiumError, ConfigError, ErrorCode, InternalError
+
+_WIDTH: Final = 96
+_REASON: Final = "Reason: "  # what a document's own check gives as its hint
+_CORRECT: Final = "Correct it and run the command again."
 
 
 def say(as_json: bool, values: dict[str, Any], *lines: str) -> None:
@@ -37,16 +42,34 @@ def working(what: str) -> Iterator[None]:
 
 
 def fail(error: CohortiumError) -> NoReturn:
-    """Print what happened, what to do and the code; leave with the class's exit code."""
+    """Print what happened, why, what to do and the code; leave with the class's exit code."""
     if "--json" in sys.argv:
         body = {"code": error.code.value, "sentence": error.sentence, "hint": error.hint}
         typer.echo(json.dumps({"error": body}, sort_keys=True))
     else:
-        typer.echo(f"Error: {error.sentence}", err=True)
-        if error.hint:
-            typer.echo(f"       {error.hint}", err=True)
-        typer.echo(f"Code:  {error.code.value}", err=True)
+        reason = error.hint.removeprefix(_REASON) if error.hint.startswith(_REASON) else ""
+        for name, value in (
+            ("What happened", error.sentence),
+            ("Why", f"{error.code.meaning} {_sentence(reason)}".rstrip()),
+            ("What to do", _CORRECT if reason else error.hint or _CORRECT),
+            ("Code", error.code.value),
+        ):
+            typer.echo(
+                textwrap.fill(
+                    value,
+                    _WIDTH,
+                    initial_indent=f"{name:<15}",
+                    subsequent_indent=" " * 15,
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                ),
+                err=True,
+            )
     sys.exit(error.exit_code)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def run_app(app: Callable[..., Any]) -> None:

@@ -181,7 +181,7 @@ def resolve(
     values |= _outputs(values)
     values.setdefault("deid_profile_sha256", _profile_digest(_table(values, "data")))
     model, initial = _model(_table(values, "model"), weights, entropy)
-    training = build(TrainingTerms, _table(values, "training"))
+    training = build(TrainingTerms, _table(values, "training"), name="the draft's [training]")
     values |= {
         "version": 1,
         "created": format_time(now),
@@ -197,7 +197,7 @@ def resolve(
     }
     prepared = _table(values, "preparation") if "preparation" in values else None
     values |= with_noise(_table(values, "privacy"), prepared, training)
-    return build(StudyPlan, values), initial
+    return build(StudyPlan, values, name="the draft"), initial
 
 
 def _model(
@@ -212,7 +212,7 @@ def _model(
         )
     values = dict(table) if is_file else {"initialisation_seed": entropy(32).hex(), **table}
     blank = {**values, "parameters": 1, "initial_weights_sha256": "0" * 64}
-    shape = build(ModelTerms, blank)
+    shape = build(ModelTerms, blank, name="the draft's [model]")
     if file is None:
         weights = to_safetensors(shape, initial_parameters(shape))
     else:

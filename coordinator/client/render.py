@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.client.aggregation import aggregation_lines
 from schemas.evaluation import Release
-from schemas.governance.study import StudyPlan
+from schemas.governance.preparation import preparation_norm
+from schemas.governance.study import StudyPlan, TrainingTerms
 from schemas.identity import IdentityCard, fingerprint, fingerprint_words
 from schemas.privacy.costs import Cost, cost_lines
 from schemas.privacy.statement import privacy_statement
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _WIDTH: Final = 96
+_LABEL: Final = 15  # columns of a label and the room around it
 AUROC_METHOD: Final = "DeLong on binned scores, 95 %"
 RATE_METHOD: Final = "Wilson, 95 %, at the plan's threshold"
 CALIBRATION_METHOD: Final = "mean prediction less observed share, normal, 95 %"
@@ -35,12 +37,11 @@ def plan_lines(
         f"{plan.study_id}: {plan.title}",
         f"  vendor      {plan.vendor}; results go to {', '.join(plan.recipients)}",
         f"  model       {plan.model.architecture.value}, {plan.model.parameters} parameters",
-        f"  training    {training.algorithm}, {training.steps} steps, clip {training.clip:g}, "
-        f"learning rate {training.learning_rate:g}",
+        *_labelled("training", wrapped([training_words(training)]), width=11),
         f"  cohort      at least {plan.cohort_minimum} of {len(plan.sites)} hospitals",
     ]
     if plan.preparation is not None:
-        lines.insert(3, f"  prepares    {_prepares(plan)}")
+        lines[3:3] = _labelled("prepares", wrapped([_prepares(plan)]), width=11)
     for site in plan.sites:
         words = fingerprint_words(prints[site.site_id]) if site.site_id in prints else ""
         lines.append(f"    {site.site_id:<14} {site.name}  {words}".rstrip())
@@ -55,19 +56,51 @@ def plan_lines(
         "              no counts. Every hospital sees all kinds and bytes in its own `plan show`.",
         *_labelled("privacy", wrapped(privacy_statement(plan).lines()), width=11),
         *_labelled("costs", cost_lines(costs) if costs else (), width=11),
-        f"  tuning      {plan.tuning_declaration}",
+        *_labelled("tuning", wrapped([plan.tuning_declaration]), width=11),
         f"  valid       {plan.created} to {plan.expires}",
         f"  digest      {plan.digest()}",
     ]
     return lines
 
 
+def training_words(training: TrainingTerms) -> str:
+    """Name algorithm, batch, optimiser and the constants that shape a step."""
+    batch = "full batch" if training.sampling == "full" else f"Poisson {training.sampling_rate:g}"
+    words = [f"{training.algorithm}, {_counted(training.steps, 'step')}"]
+    if training.is_local:
+        words.append(
+            f"{_counted(training.local_steps, 'local step')} each at rate "
+            f"{training.local_learning_rate:g} over {training.local_divisor:g} patients, change "
+            f"at most {training.update_clip:g}"
+        )
+    momentum = f" with momentum {training.momentum:g}" if training.momentum else ""
+    words += [
+        f"{batch}, clip {training.clip:g}",
+        f"{training.optimiser}{momentum}, learning rate {training.learning_rate:g}, divisor "
+        f"{training.divisor:g} {'hospitals' if training.is_local else 'patients'}",
+    ]
+    return "; ".join(words)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _prepares(plan: StudyPlan) -> str:
-    """Name what one noised sum before training is for."""
+    """Name what one noised sum before training is for, and how exact it can be."""
     groups = plan.preparation_groups
     words = sum(group.words for group in groups)
     uses = ", ".join(f"{group.use} {group.column}".rstrip() for group in groups)
-    return f"one noised sum of {words} numbers before training, for: {uses}"
+    return (
+        f"one noised sum of {words} numbers before training, for: {uses}; noise in each number: "
+        f"{preparation_noise(plan):.0f} patients"
+    )
+
+
+def preparation_noise(plan: StudyPlan) -> float:
+    """Give the standard deviation of the noise in each number of the preparation, in patients."""
+    assert plan.preparation is not None
+    return plan.preparation.noise_multiplier * preparation_norm(plan.preparation_groups)
 
 
 def result_values(
@@ -226,7 +259,11 @@ def wrapped(lines: Sequence[str]) -> list[str]:
         piece
         for line in lines
         for piece in textwrap.wrap(
-            line, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            line,
+            _WIDTH - _LABEL,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
         )
     ]
 

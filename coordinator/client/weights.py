@@ -43,7 +43,8 @@ def read_weights(path: Path) -> bytes:
         raise ConfigError(
             ErrorCode.CONFIG_FILE_MISSING,
             "There is no weights file of this name.",
-            hint="study apply looks beside the plan for NAME.plan.weights.safetensors.",
+            hint=f"Looked for {path}. `study plan --weights FILE` writes its own beside the plan: "
+            "keep both files together.",
         )
     if path.stat().st_size > MAX_WEIGHTS_BYTES:
         raise _too_large()

@@ -11,6 +11,10 @@ everything that still may be, on the scale of the hospital's cap. Both are repla
 A subsampled plan that ends early keeps its whole cost, because its conversion holds for all its
 attempts together: whoever may stop at will after a look at the first ones is not covered by a part.
 A full batch is converted attempt by attempt.
+
+Slack is for the first 100 subsampled mechanisms that were ever reserved, in the ledger's order; the
+later ones count as full batches, all their attempts. One that was settled unopened keeps its place:
+else how a mechanism counts would be decided after it has run, which no filter's theorem covers.
 """
 
 from __future__ import annotations
@@ -19,9 +23,9 @@ import math
 from dataclasses import dataclass
 
 from schemas.errors import BudgetExceeded, ErrorCode
-from schemas.privacy.filter import Cost, PrivacyFilter
+from schemas.privacy.filter import PLANS_WITH_SLACK, Cost, PrivacyFilter
 from schemas.privacy.ledger import LedgerState, PlanAccount, Reserve
-from schemas.privacy.statement import scope_sentence
+from schemas.privacy.statement import rounded_up, scope_sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,24 +115,31 @@ def check_reserve(state: LedgerState, caps: Caps, reserve: Reserve) -> None:
     if rule.admits(cost):
         return
     reached = rule.epsilon_of(cost)
-    held = then.hospitals_per_patient
-    scope = scope_sentence(
-        caps.delta,
-        hospitals_per_patient=held,
-        epsilon_two_hospitals=committed_epsilon(then, caps, hospitals=max(2, held)),
-    )
+    scope = ledger_scope(then, caps)
     sentence = (
-        f"With this plan the patients of this hospital could have spent epsilon {reached:.4f} "
-        f"by the filter; the hospital allows {caps.epsilon:g} in total ({scope})."
+        "With this plan the patients of this hospital could have spent epsilon "
+        f"{rounded_up(reached)} by the filter; the hospital allows {caps.epsilon:g} in total "
+        f"({scope})."
     )
-    if reached <= caps.epsilon:
-        sentence = "The filter over all studies has no room for one more subsampled plan."
     raise BudgetExceeded(
         ErrorCode.LEDGER_INSUFFICIENT,
         sentence,
         hint="Stop a study that is not needed any more (attempts of a full batch that were never "
         "opened come back), or let the data steward raise floors.maximum_epsilon_total in "
         "site.toml, never beyond the product's own bound.",
+    )
+
+
+def ledger_scope(state: LedgerState, caps: Caps) -> str:
+    """Say what the numbers of a ledger depend on; those for two hospitals may take a second."""
+    held = state.hospitals_per_patient
+    return scope_sentence(
+        caps.delta,
+        hospitals_per_patient=held,
+        epsilon_two_hospitals=committed_epsilon(state, caps, hospitals=max(2, held)),
+        spent_two_hospitals=state.charged_epsilon(delta=caps.delta, hospitals=max(2, held)),
+        collusion_bound=state.collusion_bound,
+        has_initial_weights=state.has_initial_weights,
     )
 
 
@@ -145,21 +156,24 @@ def ledger_cost(state: LedgerState, rule: PrivacyFilter, hospitals: int | None =
     one number holds for such a patient too.
     """
     held = state.hospitals_per_patient if hospitals is None else hospitals
-    total = Cost()
-    for account in state.accounts.values():
-        total += account_cost(account, rule, held)
+    total, slacks = Cost(), PLANS_WITH_SLACK
+    for account in state.accounts.values():  # as they were reserved
+        total += account_cost(account, rule, held, slacks)
+        slacks -= sum(event.sampling_rate < 1.0 for event in account.reserve.mechanisms)
     return total
 
 
-def account_cost(account: PlanAccount, rule: PrivacyFilter, hospitals: int) -> Cost:
-    """Give one plan's part of it; see the table above."""
+def account_cost(account: PlanAccount, rule: PrivacyFilter, hospitals: int, slacks: int) -> Cost:
+    """Give one plan's part of it, see the table above; ``slacks`` are left, or less than none."""
     total = Cost()
     for event in account.reserve.mechanisms:
         attempts = event.attempts
         if account.settled:
             opened = account.opened.get(event.name, 0)
             attempts = opened if event.sampling_rate == 1.0 else attempts * bool(opened)
-        total += rule.cost(event.mechanism(attempts), hospitals_per_patient=hospitals)
+        mechanism = event.mechanism(attempts)
+        total += rule.cost(mechanism, hospitals_per_patient=hospitals, has_slack=slacks > 0)
+        slacks -= event.sampling_rate < 1.0
     return total
 
 

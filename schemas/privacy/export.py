@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from pydantic import Field, StringConstraints
 
 from schemas.canonical import Document, HexBytes32, HexBytes64, parse
-from schemas.errors import CohortiumError, ErrorCode, TrustError
+from schemas.errors import CohortiumError, ErrorCode, ProtocolError, TrustError
 from schemas.identity import IdentityCard, open_card
 from schemas.ids import SiteId, Timestamp
 from schemas.privacy.budget import Budget, Caps, budget_of
@@ -112,7 +112,16 @@ def verify_export(raw: bytes) -> VerifiedExport:
         TrustError: LEDGER_EXPORT_INVALID; the sentence names the first entry that does not fit.
         ProtocolError: the bytes are not an export at all.
     """
-    signed = parse(SignedExport, raw, max_bytes=MAX_EXPORT_BYTES)
+    try:
+        signed = parse(SignedExport, raw.strip(), max_bytes=MAX_EXPORT_BYTES)  # mail adds new lines
+    except ProtocolError as error:
+        raise ProtocolError(
+            error.code,
+            "The file is not an exported ledger as a site wrote it.",
+            hint="Take the very file that `cohortium-site ledger export` wrote, not edited, "
+            "reformatted or cut short.",
+            detail=error.detail,
+        ) from error
     export = signed.export
     card = _card(export)
     # Entry by entry first, so that whoever changed one finds it named, not only the whole refused.

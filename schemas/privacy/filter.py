@@ -40,10 +40,11 @@ SLACK_SHARE: Final = 0.1
 """Share of delta that all slacks together may use; the Gaussian part keeps the rest."""
 
 PLANS_WITH_SLACK: Final = 100
-"""Subsampled plans one filter has room for; each has the same slack."""
+"""Subsampled mechanisms that are converted, each with the same slack; later ones are not."""
 
 _MARGIN: Final = 1e-9  # relative: more than float64 loses anywhere below
 _STEP: Final = 1e-6  # relative: how closely the smallest mu is looked for
+_LEAST_MU: Final = 1e-6  # below a hundredth of the least full batch; smaller ones cost so much
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,15 @@ class PrivacyFilter:
         """The sum of mu squared up to which plans are admitted: mu* squared."""
         return _largest_mu(self.epsilon, self.delta - self.total_slack) ** 2
 
-    def cost(self, mechanism: Mechanism, *, hospitals_per_patient: int) -> Cost:
+    def cost(
+        self, mechanism: Mechanism, *, hospitals_per_patient: int, has_slack: bool = True
+    ) -> Cost:
         """Turn a mechanism into what it takes from this filter; nothing for no release.
+
+        Args:
+            mechanism: one of a plan, with all its attempts.
+            hospitals_per_patient: hospitals that one patient may be at.
+            has_slack: whether a slack is left for it; without, it counts as a full batch.
 
         Raises:
             ConfigError: ACCOUNTING_UNSUPPORTED, it is not one that is known here.
@@ -99,7 +107,7 @@ class PrivacyFilter:
         if mechanism.count == 0:
             return Cost()
         whole = Cost(_full_batch(mechanism, hospitals_per_patient))
-        if mechanism.sampling_rate == 1.0:
+        if mechanism.sampling_rate == 1.0 or not has_slack:
             return whole
         mu = _dominating_mu(mechanism, hospitals_per_patient, self.slack)
         # Without its coins a mechanism tells more, so as if it had none is always allowed.
@@ -228,7 +236,9 @@ def _dominating_mu(mechanism: Mechanism, hospitals: int, slack: float) -> float:
         bound = slack + (1.0 - slack) * _gaussian_deltas(mu, next_knots)
         return bool(np.all(here <= bound * (1.0 - _MARGIN)))
 
-    low, high = 0.0, 1.0
+    low, high = _LEAST_MU, 1.0
+    if dominates(low):
+        return low
     while not dominates(high):
         low, high = high, 2 * high
         if high > 1e4:

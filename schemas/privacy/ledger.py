@@ -46,6 +46,8 @@ class Reserve(Document):
     mechanisms: Annotated[tuple[MechanismEvent, ...], Field(min_length=1, max_length=2)]
     delta: Annotated[float, Field(gt=0, lt=1)]
     hospitals_per_patient: Annotated[int, Field(ge=1, le=200)] = 1
+    collusion_bound: Annotated[int, Field(ge=1, le=200)] | None  # t; None: any number, all is local
+    has_initial_weights: bool  # from a file: whoever they were trained on lies outside epsilon
     salt: Salt
 
     @property
@@ -57,6 +59,8 @@ class Reserve(Document):
     def _named_once(self) -> Reserve:
         if len({event.name for event in self.mechanisms}) != len(self.mechanisms):
             raise ValueError("a mechanism is reserved twice")
+        if (self.collusion_bound is None) != all(event.is_local for event in self.mechanisms):
+            raise ValueError("collusion_bound is left out where every mechanism is local, only")
         return self
 
 
@@ -173,7 +177,18 @@ class LedgerState:
         """The largest number of hospitals any plan says a patient may be at; 1 without plans."""
         return max((a.reserve.hospitals_per_patient for a in self.accounts.values()), default=1)
 
-    def charged_epsilon(self, *, delta: float) -> float:
+    @property
+    def collusion_bound(self) -> int | None:
+        """The smallest t of any plan, which holds for all of them; None: any number."""
+        bounds = [a.reserve.collusion_bound for a in self.accounts.values()]
+        return min((bound for bound in bounds if bound is not None), default=None)
+
+    @property
+    def has_initial_weights(self) -> bool:
+        """Whether any plan started from weights that somebody trained before."""
+        return any(a.reserve.has_initial_weights for a in self.accounts.values())
+
+    def charged_epsilon(self, *, delta: float, hospitals: int | None = None) -> float:
         """Return epsilon of everything opened so far, over all plans on these patients.
 
         The number that is reported: the composition of what was really opened, by the accountant
@@ -181,11 +196,12 @@ class LedgerState:
 
         Args:
             delta: the site's own delta, for all plans together.
+            hospitals: hospitals that may hold the same patient; None: the largest any plan says.
         """
         return total_epsilon(
             [each for account in self.accounts.values() for each in account.charged_mechanisms()],
             delta=delta,
-            hospitals_per_patient=self.hospitals_per_patient,
+            hospitals_per_patient=self.hospitals_per_patient if hospitals is None else hospitals,
         )
 
 

@@ -30,6 +30,7 @@ OUTSIDE: Final = (
     "the choice of the plan's settings, as far as it was made on these patients (see tuning)",
     "what a patient's own hospital sees",
 )
+_WEIGHTS: Final = "the patients on whose data the initial weights were trained"
 _FALSE_POSITIVES: Final = 0.01  # the rate at which membership inference is usually judged
 
 
@@ -184,7 +185,7 @@ def privacy_statement(plan: StudyPlan) -> PrivacyStatement:
     outside: tuple[str, ...] = OUTSIDE
     if plan.model.initial_weights_origin is not None:
         origin = plan.model.initial_weights_origin
-        outside += (f"the patients on whose data the initial weights were trained ({origin})",)
+        outside += (f"{_WEIGHTS} ({origin})",)
     return PrivacyStatement(
         epsilon=terms.epsilon,
         delta=terms.delta,
@@ -208,6 +209,9 @@ def scope_sentence(
     *,
     hospitals_per_patient: int = 1,
     epsilon_two_hospitals: float | None = None,
+    spent_two_hospitals: float | None = None,
+    collusion_bound: int | None = None,
+    has_initial_weights: bool = False,
 ) -> str:
     """Say what the numbers of a hospital's ledger depend on, all studies together.
 
@@ -215,15 +219,25 @@ def scope_sentence(
         delta: of all studies together.
         hospitals_per_patient: the largest any plan says.
         epsilon_two_hospitals: what was committed, for a patient of two hospitals, if computed.
+        spent_two_hospitals: what was spent, likewise.
+        collusion_bound: the smallest t of any plan; None: any number, every plan is local.
+        has_initial_weights: whether any plan started from weights that somebody trained before.
     """
     two = "each plan says what it costs"
     if epsilon_two_hospitals is not None:
         two = f"epsilon {rounded_up(epsilon_two_hospitals)} committed"
+    if spent_two_hospitals is not None:
+        two += f", epsilon {rounded_up(spent_two_hospitals)} spent"
+    against = "any number" if collusion_bound is None else f"up to t = {collusion_bound}"
+    outside = _short(OUTSIDE)
+    if has_initial_weights:
+        outside.append(_WEIGHTS)
     return (
         f"all studies on these patients together at delta {delta}, unit patient, adjacency "
         "add-remove; against the coordinator with as many colluding hospitals as each plan names "
-        f"(t); for a patient of {_hospitals(hospitals_per_patient)} (of 2: {two}); every attempt "
-        "opened counts, retries and void ones included; outside it: " + ", ".join(_short(OUTSIDE))
+        f"(t), for all plans together {against}; for a patient of "
+        f"{_hospitals(hospitals_per_patient)} (of 2: {two}); every attempt opened counts, retries "
+        "and void ones included; outside it: " + ", ".join(outside)
     )
 
 

@@ -3,7 +3,8 @@
 Each patient's gradient is clipped to an L2 norm in float64 and truncated toward zero onto a grid
 of ``clip / integer_clip``. Truncation cannot lengthen a vector, so the integer norm of one patient
 is at most ``integer_clip``, exactly, and that is the sensitivity of the sum (PRIVACY-2). Rounding
-the site's sum instead would cost about sqrt(d) grid units of it.
+the site's sum instead would cost about sqrt(d) grid units of it. Every row takes the same work,
+because time is seen outside (PRIVACY-16): no row is worked on alone, none is copied.
 
     a patient's row holds     becomes
     only zeros                zeros
@@ -11,6 +12,9 @@ the site's sum instead would cost about sqrt(d) grid units of it.
                               refusal would tell the outside about one patient
     values near 1e308         the clipped direction; the norm is taken after scaling
     subnormal values          zeros (below the grid)
+    the clip, to 2^-39        itself; or zeros, if rounding hid that its integers are too long. That
+                              needs an integer_clip above 2^19, and every value of the row a 2^-39
+                              above the grid: practically never
 
 The clip is that of Abadi et al. 2016 (arXiv 1607.00133, algorithm 1); integers as in Kairouz,
 Liu, Steinke 2021 (arXiv 2102.06387), with truncation in place of their rounding.
@@ -34,8 +38,7 @@ _MOST_BLOCK_ROWS: Final = 512
 _DOT_VALUES: Final = 8192  # OpenBLAS starts threads above 10 000
 _LEAST_CLIP: Final = 1e-100  # a plan's clip lies between 1e-9 and 1e9
 _LARGEST_CLIP: Final = 1e100
-_PLAIN_NORM: Final = 1e150  # L2; its square is far from float64's end
-_STEP_BACK: Final = 2.0**-50  # then twice as much, until the integers fit
+_FAR: Final = 2.0**-600  # brings the squares of 1e308 into float64
 _ROUNDING: Final = 2.0**-20  # far above what summing 1e8 squares in float64 can lose
 
 
@@ -85,9 +88,11 @@ def clip_patients(
         ValueError: the shape or the clip is not one (a fault of the program, not of data).
     """
     _check_clip(gradients, clip)
-    plain, factors = _factors(np.asarray(gradients, dtype=np.float64), clip, counts)
-    rows = plain * factors[:, None]
-    return ClippedUpdate(rows, clip)
+    rows = np.asarray(gradients, dtype=np.float64)
+    values = np.empty_like(rows)
+    lengths = _fit(values, rows, clip, clip, _ones(rows) if counts is None else counts)
+    _keep(values, lengths < math.inf)
+    return ClippedUpdate(values, clip)
 
 
 def quantise(clipped: ClippedUpdate, integer_clip: int) -> QuantisedUpdate:
@@ -103,7 +108,11 @@ def quantise(clipped: ClippedUpdate, integer_clip: int) -> QuantisedUpdate:
     Raises:
         ValueError: a row is longer than the clip, so it did not come from `clip_patients`.
     """
-    return QuantisedUpdate(_integer_sum(clipped.rows, clipped.clip, integer_clip, None))
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.sqrt(_squared_norms(clipped.rows))
+    if not (norms <= clipped.clip * (1.0 + _ROUNDING)).all():
+        raise ValueError("a row is longer than the clip")
+    return QuantisedUpdate(integer_gradient_sum(clipped.rows, clipped.clip, integer_clip))
 
 
 def integer_gradient_sum(
@@ -111,6 +120,8 @@ def integer_gradient_sum(
     clip: float,
     integer_clip: int,
     counts: NDArray[np.float64] | None = None,
+    *,
+    may_overwrite: bool = False,
 ) -> NDArray[np.int64]:
     """Clip, truncate and add one row per patient, shape (d,): both stages in one pass over them.
 
@@ -119,10 +130,26 @@ def integer_gradient_sum(
         clip: largest L2 norm.
         integer_clip: the same in grid units, at most 2^30.
         counts: what each row is the sum of; without, ones.
+        may_overwrite: whether the gradients, float64 then, may be worked on where they are: half
+            the memory. A finite row of a norm beyond 1e154 becomes zeros then.
     """
     _check_clip(gradients, clip)
-    ones = np.ones(len(gradients)) if counts is None else counts
-    return _integer_sum(np.asarray(gradients, dtype=np.float64), clip, integer_clip, ones)
+    if not 1 <= integer_clip <= MAX_INTEGER_CLIP:
+        raise ValueError("the integer clip lies between 1 and 2^30")
+    rows = np.asarray(gradients, dtype=np.float64)
+    ones = _ones(rows) if counts is None else counts
+    total = np.zeros(rows.shape[1], dtype=np.int64)
+    # A few rows at a time: what is worked on stays near the cache, and memory is bounded.
+    for part in chunks(len(rows), block_rows(rows.shape[1])):
+        integers = rows[part] if may_overwrite else np.empty_like(rows[part])
+        lengths = _fit(integers, rows[part], clip, float(integer_clip), ones[part], np.trunc)
+        kept = ~_exceed(integers, lengths, integer_clip)
+        for columns in chunks(rows.shape[1], _BLOCK_VALUES):
+            piece = integers[:, columns]
+            _keep(piece, kept)
+            # Exact in float64: 2^53 is more than the rows of a block times 2^30.
+            total[columns] += np.add.reduce(piece, axis=0).astype(np.int64)
+    return total
 
 
 def block_rows(d: int) -> int:
@@ -135,82 +162,63 @@ def _check_clip(gradients: NDArray[np.float64], clip: float) -> None:
         raise ValueError("clipping needs one row per patient and a finite positive clip")
 
 
-def _factors(
-    rows: NDArray[np.float64], clip: float, counts: NDArray[np.float64] | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give rows, and for each the factor (rows,) that makes its mean no longer than the clip.
-
-    The rows are those given, but for the strange ones, which are clipped already.
-    """
-    scale = np.ones(len(rows)) if counts is None else counts
-    with np.errstate(over="ignore", invalid="ignore"):
-        norms = np.sqrt(_squared_norms(rows))
-        factors = clip / np.maximum(norms, clip * scale)
-    strange = np.flatnonzero(~(norms <= _PLAIN_NORM))
-    if strange.size:
-        rows = rows.copy()
-        for each in strange:
-            rows[each] = _clipped_alone(rows[each] / scale[each], clip)
-            factors[each] = 1.0
-    return rows, factors
+def _ones(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.ones(len(rows))
 
 
-def _clipped_alone(row: NDArray[np.float64], clip: float) -> NDArray[np.float64]:
-    """Clip one row whose squared norm is no number of float64; (d,)."""
-    if not np.isfinite(row).all():
-        return np.zeros_like(row)
-    # Norm of the row scaled to its largest entry: squares of 1e308 are not finite.
-    row = row / np.abs(row).max()
-    return row * (clip / math.sqrt(float(_squared_norms(row[None])[0])))
-
-
-def _integer_sum(
+def _fit(
+    values: NDArray[np.float64],
     rows: NDArray[np.float64],
     clip: float,
-    integer_clip: int,
-    counts: NDArray[np.float64] | None,
-) -> NDArray[np.int64]:
-    """Truncate rows and add them, (d,); with counts they are clipped first, without they are.
+    length: float,
+    counts: NDArray[np.float64],
+    rounding: np.ufunc | None = None,
+) -> NDArray[np.float64]:
+    """Bring the mean of each row into a ball; what is done does not depend on what they hold.
 
-    A few rows at a time: what is worked on stays near the cache, and memory is bounded.
+    No row that is longer than the clip ends outside, for what float64 loses is taken off first.
+    Behind a sum of m squares, k pieces after each other, a norm is right to (m + k)/2 roundings
+    (Higham 2002, section 3.1: any order); product, quotient, root and unit are five more.
+
+    Args:
+        values: (rows, d), takes them; may be the rows themselves.
+        rows: (rows, d).
+        clip: largest norm of a mean.
+        length: the clip in the units of the result.
+        counts: (rows,), what each row is the sum of.
+        rounding: what makes the values whole numbers, never longer; without, they stay as they are.
+
+    Returns:
+        Squared norms of the values, (rows,): NaN where a row is not finite, whose values mean
+        nothing then.
     """
-    if not 1 <= integer_clip <= MAX_INTEGER_CLIP:
-        raise ValueError("the integer clip lies between 1 and 2^30")
-    total = np.zeros(rows.shape[1], dtype=np.int64)
-    for part in chunks(len(rows), block_rows(rows.shape[1])):
-        block, units = rows[part], np.full(part.stop - part.start, integer_clip / clip)
-        if counts is not None:
-            block, factors = _factors(block, clip, counts[part])
-            units *= factors
-        total += _truncated_sum(block, units, integer_clip)
-    return total
-
-
-def _truncated_sum(
-    rows: NDArray[np.float64], units: NDArray[np.float64], integer_clip: int
-) -> NDArray[np.int64]:
-    """Truncate each row times its unit and add them, (d,); no row longer than ``integer_clip``.
-
-    The integers are held as float64, which holds them exactly; so it does their sum, 2^53 being
-    more than the rows of a block times 2^30.
-    """
-    integers = rows * units[:, None]
-    np.trunc(integers, out=integers)
+    d = rows.shape[1]
+    lost = (min(d, _DOT_VALUES) + math.ceil(d / _DOT_VALUES)) / 2 + 8
+    lengths = np.zeros(len(rows))
     with np.errstate(over="ignore", invalid="ignore"):
-        lengths = _squared_norms(integers)
-    limit = integer_clip * integer_clip
-    if not (lengths <= limit * (1.0 + _ROUNDING)).all():
-        raise ValueError("a row is longer than the clip")
-    long = np.flatnonzero(_exceed(integers, lengths, integer_clip))
-    step = _STEP_BACK
-    while long.size:
-        # Float rounding left these rows a hair outside: step back until the integers fit.
-        again = np.trunc(rows[long] * (units[long] * (1.0 - step))[:, None])
-        integers[long] = again
-        step *= 2.0
-        long = long[_exceed(again, _squared_norms(again), integer_clip)]
-    summed: NDArray[np.int64] = np.add.reduce(integers, axis=0).astype(np.int64)
-    return summed
+        norms, limits = np.sqrt(_squared_norms(rows)), clip * counts
+        room = np.where(norms > limits, length * (1.0 - lost * 2.0**-53), length)
+        # A norm that overflows gives the factor 0: zeros, but NaN where there is infinity or NaN.
+        factors = (room / np.maximum(norms, limits))[:, None]
+        for columns in chunks(d, _BLOCK_VALUES):
+            piece = values[:, columns]
+            np.multiply(rows[:, columns], factors, out=piece)
+            if rounding is not None:
+                rounding(piece, out=piece)
+            lengths += _squared_norms(piece)
+    far = np.flatnonzero((norms == math.inf) & (lengths == 0.0))
+    if far.size:
+        # Finite and beyond 1e154: no sum of float32 gradients is, so this never tells of a patient.
+        near = rows[far] * _FAR
+        lengths[far] = _fit(near, near, clip * _FAR, length, counts[far], rounding)
+        values[far] = near
+    return lengths
+
+
+def _keep(values: NDArray[np.float64], kept: NDArray[np.bool_]) -> None:
+    """Make every other row of (rows, d) zeros, in place, NaN too, in the same time for any rows."""
+    bits = values.view(np.int64)
+    np.bitwise_and(bits, -kept.astype(np.int64)[:, None], out=bits)
 
 
 def _squared_norms(rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -233,14 +241,15 @@ def _exceed(
 
     Args:
         integers: (rows, d), whole numbers.
-        lengths: (rows,), their squared norms in float64, at most 1 + 2^-20 times the limit.
+        lengths: (rows,), their squared norms in float64; NaN or more than 1 + 2^-20 times the
+            limit is longer, whatever the integers are.
         integer_clip: the limit of the norm.
     """
     limit = integer_clip * integer_clip
     if integer_clip > _EXACT_IN_FLOAT:
-        whole = integers.astype(np.int64)
-        exact: NDArray[np.bool_] = np.vecdot(whole, whole) > limit
-        return exact
+        with np.errstate(invalid="ignore"):
+            whole = integers.astype(np.int64)
+        fits: NDArray[np.bool_] = np.vecdot(whole, whole) <= limit
+        return ~(fits & (lengths <= limit * (1.0 + _ROUNDING)))
     # Every partial sum is an integer below 2^53: float64 has added it without rounding.
-    over: NDArray[np.bool_] = lengths > limit
-    return over
+    return ~(lengths <= limit)

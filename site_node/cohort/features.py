@@ -106,7 +106,7 @@ def _time(rows: Rows, plan: StudyPlan) -> NDArray[np.float32] | None:
     of_one_patient = rows.patient[1:] == rows.patient[:-1]
     if (values[1:] != values[:-1])[of_one_patient].any():
         raise invalid("one patient has two times of follow-up")
-    return values.astype(np.float32)
+    return _single(values)
 
 
 def _tabular(rows: pa.Table, plan: StudyPlan, prepared: Prepared) -> NDArray[np.float32]:
@@ -127,8 +127,18 @@ def _tabular(rows: pa.Table, plan: StudyPlan, prepared: Prepared) -> NDArray[np.
             filler = feature.missing_value
             if feature.missing == "mean":
                 filler = prepared.mean(feature.column)
-            x[:, start - 1] = _number(np.where(present, values, filler), feature, prepared)
+            number = _number(np.where(present, values, filler), feature, prepared)
+            x[:, start - 1] = _single(number)
     return x
+
+
+def _single(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Round to float32, beyond 3.4e38 to infinity: the patient then adds zeros to a sum.
+
+    No warning, because a log would show it.
+    """
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
 
 
 def _number(

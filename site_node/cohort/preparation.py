@@ -7,6 +7,7 @@ plan before it is clipped, so nobody weighs more for having more rows or strange
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -37,23 +38,24 @@ def preparation_sum(table: pa.Table, plan: StudyPlan) -> QuantisedUpdate:
         DataRejected: as from `load_features`.
     """
     terms = plan.sum_terms(0)
-    rows, columns = _read(table, plan)
     total = np.zeros(terms.words, dtype=np.int64)
-    step = max(1, _CHUNK_VALUES // (terms.words * plan.training.max_images_per_patient))
-    for first in range(0, rows.patients, step):
-        vectors = _vectors(rows, columns, first, min(first + step, rows.patients))
+    for vectors in patient_vectors(table, plan):
         total += integer_gradient_sum(vectors, terms.clip, terms.integer_clip)
     return QuantisedUpdate(total)
 
 
-def patient_vectors(table: pa.Table, plan: StudyPlan) -> NDArray[np.float64]:
-    """Give the vector of every training patient, float64 (patients, words); not clipped yet.
+def patient_vectors(table: pa.Table, plan: StudyPlan) -> Iterator[NDArray[np.float64]]:
+    """Give the vectors of some training patients after others, float64 (patients, words) each.
+
+    They are not clipped yet, and in order of the patients.
 
     Raises:
         DataRejected: as from `load_features`.
     """
     rows, columns = _read(table, plan)
-    return _vectors(rows, columns, 0, rows.patients)
+    step = max(1, _CHUNK_VALUES // (plan.sum_terms(0).words * plan.training.max_images_per_patient))
+    for first in range(0, rows.patients, step):
+        yield _vectors(rows, columns, first, min(first + step, rows.patients))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,6 @@ def _read(table: pa.Table, plan: StudyPlan) -> tuple[Rows, list[_Column]]:
 
 def _vectors(rows: Rows, columns: list[_Column], first: int, behind: int) -> NDArray[np.float64]:
     """Give the vectors of the patients from `first` to before `behind`."""
-    if first == behind:
-        return np.zeros((0, sum(column.group.words for column in columns)))
     bounds = np.searchsorted(rows.patient, np.arange(first, behind + 1))
     part = slice(int(bounds[0]), int(bounds[-1]))
     blocks = [

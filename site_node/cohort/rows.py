@@ -87,9 +87,13 @@ def numbers(rows: pa.Table, column: str) -> tuple[NDArray[np.float64], NDArray[n
 
 
 def on_range(values: NDArray[np.float64], feature: Feature) -> NDArray[np.float64]:
-    """Give 2 (v - minimum) / (maximum - minimum) - 1, cut to [-1, 1], of values (n,)."""
+    """Give 2 (v - minimum) / (maximum - minimum) - 1, cut to [-1, 1], of values (n,).
+
+    A value near 1e308 is cut as any other beyond the range, without a warning: a log would show it.
+    """
     span = feature.maximum - feature.minimum
-    return np.clip(2.0 * (values - feature.minimum) / span - 1.0, -1.0, 1.0)
+    with np.errstate(over="ignore"):
+        return np.clip(2.0 * (values - feature.minimum) / span - 1.0, -1.0, 1.0)
 
 
 def check_complete(present: NDArray[np.bool_], feature: Feature) -> None:

@@ -91,6 +91,9 @@ def patients_ingested(reports: Path) -> PatientsOf:
 
     Args:
         reports: folder of the ingest reports.
+
+    Returns:
+        A function that raises TrustError (STORE_TAMPERED) where the report is damaged.
     """
 
     def count(plan: StudyPlan) -> int | None:
@@ -99,6 +102,14 @@ def patients_ingested(reports: Path) -> PatientsOf:
             return int(report["train"]["patients"])
         except FileNotFoundError:
             return None
+        except (ValueError, KeyError, TypeError):  # ValueError: not JSON, not UTF-8, no number
+            raise TrustError(
+                ErrorCode.STORE_TAMPERED,
+                f"The report of the last ingest of study {plan.study_id} is not as it was written, "
+                "so it is not known how many patients train here.",
+                hint=f"Ingest the extract again: `cohortium-site ingest {plan.study_id} "
+                "--source DIR`.",
+            ) from None
 
     return count
 
@@ -117,11 +128,13 @@ def check_own_delta(plan: StudyPlan, patients: int) -> None:
         PolicyDenied: PLAN_DELTA_PATIENTS.
     """
     if plan.privacy.delta * 10 * patients > 1:
+        name = plan.digest()[:16]  # an ingest asks every plan of a study
         raise PolicyDenied(
             ErrorCode.PLAN_DELTA_PATIENTS,
-            f"The plan's delta {plan.privacy.delta:g} is above one tenth of one patient of this "
-            f"hospital, which has {patients} in training.",
-            hint=f"Ask the vendor for a plan with delta of at most {0.1 / patients:.2g}.",
+            f"The delta {plan.privacy.delta:g} of plan {name} is above one tenth of one patient of "
+            f"this hospital, which has {patients} in training.",
+            hint=f"Ask the vendor for a plan with delta of at most {0.1 / patients:.2g}; if this "
+            f"one is approved, `cohortium-site stop {name}` ends it.",
         )
 
 

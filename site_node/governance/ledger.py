@@ -16,7 +16,6 @@ from schemas.errors import CohortiumError, ErrorCode, TrustError
 from schemas.ids import format_time
 from schemas.limits import MAX_AUDIT_EVENT_BYTES
 from schemas.privacy.budget import Budget, Caps, budget_of, check_reserve
-from schemas.privacy.events import plan_events
 from schemas.privacy.ledger import (
     GENESIS,
     SALT_BYTES,
@@ -31,6 +30,7 @@ from schemas.privacy.ledger import (
     parse_entry,
     step,
 )
+from schemas.privacy.statement import privacy_statement
 from schemas.secagg.messages import roster_hash
 from schemas.signing import Context, SignedDocument, open_signed, public_hex, seal
 from site_node.clock import Clock, utc_now
@@ -376,12 +376,15 @@ class Ledger:
         return (signed.site_id, signed.entries, signed.head) == (self._site_id, entries, head)
 
     def _reserve(self, plan: StudyPlan, digest: str) -> Reserve:
+        statement = privacy_statement(plan)
         return Reserve(
             plan_digest=digest,
             study_id=plan.study_id,
-            mechanisms=plan_events(plan),
+            mechanisms=statement.events,
             delta=plan.privacy.delta,
             hospitals_per_patient=plan.privacy.hospitals_per_patient,
+            collusion_bound=statement.collusion_bound,
+            has_initial_weights=plan.model.initial_weights_origin is not None,
             salt=self._salt(),
         )
 

@@ -183,7 +183,8 @@ def _judge(said: WitnessStatement | None, here: Point) -> None:
             f"with {known}: a copy was put back, and spent budget may be missing.",
             hint="Nothing is charged or computed. Stop the service and put the newest database "
             "back; with a ledger behind its witness no study can go on here. If only the witness "
-            "is the older one, run `cohortium-site ledger witness --accept`.",
+            "is the older one, run `cohortium-site ledger witness --accept`, which refuses a "
+            "ledger that lacks entries.",
         )
 
 

@@ -119,6 +119,7 @@ def ingest(
         "version": 1,
         "study_id": study_id,
         "source": data.source,
+        "data_terms_sha256": data.digest(),
         "read": run.read,
         "stored": len(rows),
         "quarantined": run.quarantine.by_code(kind),
@@ -234,7 +235,11 @@ def _image_rows(run: _Run, source: Path) -> Iterator[StudyRow]:
     files = image_files(source)
     if not files:
         run.findings.append(_extract_finding(ErrorCode.SOURCE_EMPTY))
-    seen: set[str] = set()
+    # A patient's own repetitions only: if two patients claim one UID, both images are kept. Setting
+    # the second aside, or both, would let one person's presence take rows from another, and a
+    # patient's rows must be a function of this patient's files alone (PRIVACY-19). Nothing after
+    # this finds an image by its UID. Which of a patient's own is first, follows the file names.
+    seen: set[tuple[str, str]] = set()
     for place, path in enumerate(files, start=1):
         run.read += 1
         run.progress(place, len(files))
@@ -248,10 +253,11 @@ def _image_rows(run: _Run, source: Path) -> Iterator[StudyRow]:
         except DeidRefusal as refused:
             run.quarantine.add("image", place, refused.code)
             continue
-        if image.uid in seen:
+        instance = (image.patient, image.uid)
+        if instance in seen:
             run.quarantine.add("image", place, ErrorCode.DICOM_DUPLICATE)
             continue
-        seen.add(image.uid)
+        seen.add(instance)
         label = labels.get((image.patient, image.record))
         if label is None:
             run.quarantine.add("image", place, ErrorCode.IMAGE_WITHOUT_LABEL)

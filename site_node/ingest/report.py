@@ -40,6 +40,7 @@ class IngestReport(Document):
     version: Literal[1] = 1
     study_id: str
     source: Literal["table", "dicom"]
+    data_terms_sha256: str  # the data contract that the rows were checked against
     read: Count
     stored: Count
     quarantined: dict[str, int]  # records, by code

@@ -27,6 +27,7 @@ from schemas.errors import DataRejected, ErrorCode, InternalError, TrustError
 from site_node.store.crypto import StudyKeys
 
 PATIENT_COLUMN = "patient"
+TERMS_FIELD = "data_terms_sha256"  # of the report: the contract the rows were checked against
 _DATA, _MANIFEST, _CURRENT = "data.parquet", "manifest.json", "current"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _VERSION = re.compile(r"[0-9a-f]{32}")
@@ -50,12 +51,13 @@ class Store:
         return "Store(…)"
 
     def write(self, study_id: str, table: pa.Table, report: Mapping[str, object]) -> str:
-        """Publish a table as the study's data; the same data again changes nothing.
+        """Publish a table as the study's data; the same under the same contract changes nothing.
 
         Args:
             study_id: the study.
             table: rows with a `patient` column of pseudonyms.
-            report: counts to keep beside the data, inside its authenticated manifest.
+            report: counts, and the contract's digest as `TERMS_FIELD`, to keep beside the data
+                inside its authenticated manifest.
 
         Returns:
             The snapshot: a keyed digest of the content, the same whenever the content is.
@@ -67,7 +69,7 @@ class Store:
         folder = self._folder(study_id)
         snapshot = _snapshot(keys, table)
         try:
-            if self._holds(study_id, snapshot):
+            if self._holds(study_id, snapshot, report.get(TERMS_FIELD)):
                 return snapshot
             versions = folder / "versions"
             versions.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -105,19 +107,23 @@ class Store:
             ) from error
         return snapshot
 
-    def read(self, study_id: str) -> pa.Table:
+    def read(self, study_id: str, terms_sha256: str | None = None) -> pa.Table:
         """Give the study's table, decrypted, after every check.
 
+        Args:
+            study_id: the study.
+            terms_sha256: the data contract the rows must have been checked against; None: any.
+
         Raises:
-            DataRejected: the study has no data here.
+            DataRejected: the study has no data here, or they were checked against another contract.
             TrustError: a file or the manifest was altered or swapped, or the key is another.
         """
         try:
-            return self._read_current(study_id)
+            return self._read_current(study_id, terms_sha256)
         except TrustError:
             # A reader may meet the moment in which an ingest replaces the version; a sound store
             # reads well the second time, an altered one does not.
-            return self._read_current(study_id)
+            return self._read_current(study_id, terms_sha256)
 
     def snapshot(self, study_id: str) -> str:
         """Give the keyed digest of the data in force; raises as `read`."""
@@ -131,17 +137,26 @@ class Store:
         """Tell whether the study has published data, without opening them."""
         return (self._folder(study_id) / _CURRENT).is_file()
 
-    def _holds(self, study_id: str, snapshot: str) -> bool:
+    def _holds(self, study_id: str, snapshot: str, terms_sha256: object) -> bool:
         try:
-            if self.snapshot(study_id) != snapshot:
+            manifest = self._open(study_id)[1]
+            held = manifest["snapshot"], manifest["report"].get(TERMS_FIELD)
+            if held != (snapshot, terms_sha256):
                 return False
             self.read(study_id)
         except (DataRejected, TrustError):
             return False  # nothing there, or not sound: write it anew
         return True
 
-    def _read_current(self, study_id: str) -> pa.Table:
+    def _read_current(self, study_id: str, terms_sha256: str | None = None) -> pa.Table:
         folder, manifest, keys = self._open(study_id)
+        if terms_sha256 is not None and manifest["report"].get(TERMS_FIELD) != terms_sha256:
+            raise DataRejected(
+                ErrorCode.STORE_TERMS_OTHER,
+                "The stored rows were checked against another data contract than this plan's.",
+                hint="Ingest the extract again, naming this plan by its hash instead of the study: "
+                "`cohortium-site ingest HASH --source DIR`.",
+            )
         try:
             raw = (folder / _DATA).read_bytes()
         except OSError:

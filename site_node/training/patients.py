@@ -77,7 +77,9 @@ class PatientSum:
 
     def _clip_block(self) -> None:
         counts = np.maximum(self._counts, 1.0)
-        self._total += integer_gradient_sum(self._sums, self._clip, self._integer_clip, counts)
+        self._total += integer_gradient_sum(
+            self._sums, self._clip, self._integer_clip, counts, may_overwrite=True
+        )
         self._sums[:] = 0.0
         self._counts[:] = 0.0
         self._slot = -1

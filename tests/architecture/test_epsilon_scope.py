@@ -11,11 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.epsilon_words import Written, written_in_python, written_in_template
+from tests.support.epsilon_words import (
+    Written,
+    holding_classes,
+    written_in_python,
+    written_in_template,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("schemas", "deid", "site_node", "coordinator")
-SCRIPTS = ("demo.py", "demo_report.py")  # what `make demo` prints and writes
+SCRIPTS = (
+    "demo.py",  # what `make demo` prints and writes
+    "demo_report.py",
+    "audit_membership.py",
+    "audit_one_run.py",
+)
 
 ALLOWED = {
     # the statement itself
@@ -43,15 +53,23 @@ ALLOWED = {
     "schemas/privacy/export.py::_check_balance",
     # not for reading: the plan's own fields, and figures beside the sentence in summary.json
     "coordinator/client/noise.py::with_noise",
+    # a bound found by an audit, with the scope of the claim in the same sentence and document
+    "scripts/audit_one_run.py::Report.scope",
+    "scripts/audit_one_run.py::Report.values",
+    "scripts/audit_one_run.py::main",
     "scripts/demo_report.py::study_figures",
 }
 
 
 def places() -> Iterator[tuple[str, Written]]:
+    sources = [path for package in PRODUCT for path in (ROOT / package).rglob("*.py")]
+    classes = frozenset[str]().union(
+        *(holding_classes(path.read_text(encoding="utf-8")) for path in sources)
+    )
     for package in PRODUCT:
         for path in sorted((ROOT / package).rglob("*")):
             if path.suffix == ".py":
-                found = written_in_python(path.read_text(encoding="utf-8"))
+                found = written_in_python(path.read_text(encoding="utf-8"), classes)
             elif path.suffix in {".html", ".js"}:
                 found = written_in_template(path.read_text(encoding="utf-8"))
             else:
@@ -60,7 +78,7 @@ def places() -> Iterator[tuple[str, Written]]:
             yield from ((f"{name}::{each.function}", each) for each in found)
     for script in SCRIPTS:
         source = (ROOT / "scripts" / script).read_text(encoding="utf-8")
-        for each in written_in_python(source):
+        for each in written_in_python(source, classes):
             yield f"scripts/{script}::{each.function}", each
 
 
@@ -87,6 +105,9 @@ BREAKS = {
     "a loop": 'def f(epsilons):\n    return [f"{each:g}" for each in epsilons]',
     "short name": 'def f(eps):\n    return f"costs {eps:g}"',
     "rounded": 'def f(plan):\n    return f"{rounded_up(plan.privacy.epsilon)}"',
+    "asdict": "class R:\n    epsilon: float\n\n    def values(self):\n        return asdict(self)",
+    "dump": "class R:\n    epsilon: float\n\ndef f(made: R):\n    return made.model_dump()",
+    "made": "class R:\n    eps: float\n\ndef f():\n    made = R(1)\n    return asdict(made)",
     "module level": 'TEXT = f"{EPSILON:g}"',
 }
 
@@ -119,6 +140,7 @@ def test_the_guard_sees_an_epsilon_in_a_page(template: str) -> None:
         'def f(plan, floors):\n    if plan.privacy.epsilon > floors.most:\n        return 0',
         'def f(values):\n    return f"outside: {values.outside_epsilon}"',
         'def f(plan):\n    return Terms(epsilon=plan.privacy.epsilon, delta=1e-5)',
+        'class R:\n    limit: float\n\n    def values(self):\n        return asdict(self)',
         'def f(study):\n    return f"{study.limit:g} {study.spent:g}"',
     ],
 )  # fmt: skip

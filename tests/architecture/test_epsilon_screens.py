@@ -32,6 +32,7 @@ from site_node.cli import run
 from site_node.config import parse_config, render_config
 from site_node.context import SiteContext
 from site_node.floors import Floors, check_floors
+from tests.support.consortium import memory_consortium
 from tests.support.desk import Desk
 from tests.support.factories import seal_plan
 from tests.support.sites import TestClock, approve, make_sites, real_plan, sealed
@@ -235,7 +236,9 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Case]:
 
 LEDGER_SCOPE = (
     r"delta 1e-05", "unit patient", "adjacency add-remove", r"\(t\)", "a patient of 1 hospital",
-    r"of 2: epsilon [0-9.]+ committed", "retries and void ones included",
+    r"of 2: epsilon [0-9.]+ committed, epsilon [0-9.]+ spent",
+    r"for all plans together up to t = 1\b",
+    "retries and void ones included",
     "outside it: the test-set metrics",
 )  # fmt: skip
 
@@ -273,6 +276,23 @@ def test_ledger_show_says_it(
     for part in LEDGER_SCOPE:
         assert re.search(part, shown), part
         assert re.search(part, values["scope"]), part
+
+
+def test_the_membership_report_says_it_on_the_screen_in_json_and_in_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PRIVACY-15: `cohortium-site membership`, `--json`, reports/STUDY.membership.json."""
+    consortium = memory_consortium(tmp_path)
+    consortium.study_run().run()
+    plan, home = consortium.plan, consortium.sites["site-1"].home
+    covers = re.escape(privacy_statement(plan).covers.removeprefix("all "))
+    case = Case(plan, r"t = 1\b", covers)
+    assert_whole_scope(said(home, capsys, "membership", "heart"), case)
+    values = json.loads(said(home, capsys, "--json", "membership", "heart"))
+    kept = json.loads(Path(values["path"]).read_text("utf-8"))
+    for each in (values, kept):
+        assert_whole_json(each["privacy"], case)
+        assert not {"epsilon", "delta"} & set(each)
 
 
 def test_a_refusal_that_names_an_epsilon_says_it(tmp_path: Path) -> None:

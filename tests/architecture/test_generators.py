@@ -7,6 +7,7 @@ for these the syntax tree of everything on a patient's path is searched.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ON_THE_PATH = ("schemas", "site_node/training", "site_node/cohort")
+PRODUCT = ("schemas", "deid", "site_node", "coordinator")
+OURS = {"urandom", "secrets", "token_bytes"}  # the operating system's entropy, by its names
+EXCUSE = re.compile(r"#\s*(ruff:\s*)?noqa(?!:)|#\s*(ruff:\s*)?noqa:[^#\n]*TID")
 SOURCES = sorted(path for folder in ON_THE_PATH for path in (ROOT / folder).rglob("*.py"))
 
 # Methods of tensors and modules, and names of Opacus, that draw from torch's generator.
@@ -25,10 +29,11 @@ FORBIDDEN_ATTRIBUTES = {
     "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like",
     "make_private", "make_private_with_epsilon", "noise_generator", "manual_seed", "default_rng",
     "RandomState", "getrandbits", "token_bytes", "uuid4", "urandom", "getrandom",
+    "import_module", "svd_lowrank", "pca_lowrank",
 }  # fmt: skip
 FORBIDDEN_NAMES = {
     "PrivacyEngine", "DPOptimizer", "DPDataLoader", "UniformWithReplacementSampler", "Dropout",
-    "RandomSampler", "default_rng",
+    "RandomSampler", "default_rng", "__import__",
 }  # fmt: skip
 FORBIDDEN_MODULES = {"random", "secrets", "uuid", "numpy.random", "scipy.stats", "torch.random"}
 FORBIDDEN_KEYWORDS = {"generator", "noise_generator", "secure_mode", "noise_multiplier_generator"}
@@ -50,6 +55,8 @@ def draws(source: str) -> list[str]:
                 ]
             case ast.Attribute(attr=name) if name in FORBIDDEN_ATTRIBUTES | FORBIDDEN_NAMES:
                 found.append(name)
+            case ast.Attribute(ast.Name() | ast.Attribute(), "random"):
+                found.append("random")  # numpy.random, torch.random, scipy.sparse.random
             case ast.Name(name) if name in FORBIDDEN_NAMES:
                 found.append(name)
             case ast.keyword(arg) if arg in FORBIDDEN_KEYWORDS:
@@ -64,6 +71,23 @@ def test_nothing_on_a_patients_path_draws_from_another_generator() -> None:
     assert len(SOURCES) > 60
     found = {str(path.relative_to(ROOT)): draws(path.read_text()) for path in SOURCES}
     assert not {path: names for path, names in found.items() if names}
+
+
+def test_nothing_of_the_product_draws_from_any_generator_but_the_operating_systems() -> None:
+    """PRIVACY-3: the round that hands entropy on, too; elsewhere the system's may be named."""
+    product = [p for f in PRODUCT for p in sorted((ROOT / f).rglob("*.py"))]
+    assert len(product) > 200
+    found = {str(p.relative_to(ROOT)): set(draws(p.read_text())) - OURS for p in product}
+    assert not {path: names for path, names in found.items() if names}
+
+
+def test_no_line_of_the_product_is_excused_from_the_ban() -> None:
+    """PRIVACY-3: a comment that switches the rule off would be enough."""
+    text = {p: p.read_text() for f in PRODUCT for p in (ROOT / f).rglob("*.py")}
+    assert not [p for p, source in text.items() if EXCUSE.search(source)]
+    assert EXCUSE.search("X = torch.randn(3)  # noqa: TID251")
+    assert EXCUSE.search("X = torch.randn(3)  # noqa")
+    assert EXCUSE.search("# ruff: noqa: TID251")
 
 
 @pytest.mark.parametrize(
@@ -92,6 +116,10 @@ def test_nothing_on_a_patients_path_draws_from_another_generator() -> None:
         "x = sample(probabilities, generator=own)",
         "from torch.nn import Dropout",
         "import random",
+        "x = __import__('random').gauss(0, 1)",
+        "x = importlib.import_module('random').gauss(0, 1)",
+        "x = torch.svd_lowrank(matrix)",
+        "x = scipy.sparse.random(3, 3)",
         "import secrets",
         "from numpy import random",
         "from numpy.random import default_rng",

@@ -10,6 +10,7 @@ import psutil
 
 from scripts.identifier_search import search
 from scripts.testbed import CommandFailed
+from tests.integration import test_prepared
 from tests.integration.conftest import Consortium
 
 
@@ -86,7 +87,8 @@ def test_the_coordinator_holds_no_histogram_and_no_single_update(consortium: Con
         blobs = connection.execute("SELECT words FROM sums").fetchall()
     assert not [name for name in tables if "upload" in name or "histogram" in name]
     assert sums >= 12
-    assert {len(row[0]) for row in blobs} <= {4 * 14, 4 * 977}
+    words = {14, 977, test_prepared.WORDS, test_prepared.INPUTS + 1}
+    assert {len(row[0]) for row in blobs} <= {4 * number for number in words}
 
 
 def test_flowers_telemetry_update_check_and_installs_are_off_in_every_process(

@@ -22,6 +22,7 @@ from schemas.privacy import ledger as rules
 from schemas.privacy.ledger import Charge, LedgerEntry, PlanAccount, Settle
 from site_node.context import SiteContext, open_site
 from site_node.governance import witness as witness_module
+from site_node.governance.ledger import Ledger
 from site_node.governance.witness import Witness
 from tests.support.by_hand import Hand
 from tests.support.consortium import memory_consortium
@@ -168,7 +169,7 @@ def test_two_studies_charging_at_once_are_serialised(
 
 
 def test_two_approvals_at_once_never_exceed_the_cap(
-    home: Path, plan: StudyPlan, second: StudyPlan
+    home: Path, plan: StudyPlan, second: StudyPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PRIVACY-10: each alone fits, both together do not; exactly one is admitted."""
     alone = open_site(home).ledger.budget(plan).after
@@ -179,6 +180,8 @@ def test_two_approvals_at_once_never_exceed_the_cap(
 
     def try_to(each: StudyPlan) -> Callable[[SiteContext], None]:
         def act(site: SiteContext) -> None:
+            # As if both had looked before either wrote: the one check left is under the lock.
+            monkeypatch.setattr(Ledger, "check_budget", lambda *_: None)
             outcome = refusal(lambda: approve(site, each))
             (home / each.study_id).write_text(str(outcome), "utf-8")
 

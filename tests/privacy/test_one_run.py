@@ -1,4 +1,4 @@
-"""PRIVACY-18: does one whole run, through the real round path, stay under its epsilon?
+"""PRIVACY-18: does one whole run, through the functions of a round, stay under its epsilon?
 
 The scheduled run has 5000 canaries (`python -m scripts.audit_one_run`); here a fifth of it.
 """
@@ -28,8 +28,8 @@ def report(broken: Broken) -> Report:
 def test_a_sound_run_stays_under_its_claim_and_the_attacker_is_not_blind() -> None:
     """PRIVACY-18: guesses are better than chance, and prove less than the plan admits."""
     sound = report("nothing")
-    assert sound.claimed == pytest.approx(2.0, abs=0.001)
-    assert 0 <= sound.bound <= sound.claimed and not sound.is_above
+    assert sound.epsilon_claimed == pytest.approx(2.0, abs=0.001)
+    assert 0 <= sound.epsilon_bound <= sound.epsilon_claimed and not sound.is_above
     assert sound.right > sound.guesses / 2 + math.sqrt(sound.guesses) / 2
     assert is_as_expected(sound)
 
@@ -38,7 +38,7 @@ def test_a_sound_run_stays_under_its_claim_and_the_attacker_is_not_blind() -> No
 def test_a_broken_run_is_shown_to_be_above_its_claim(broken: Broken) -> None:
     """PRIVACY-18: sampling that did not happen, and noise that was never added."""
     assert report(broken).is_above
-    assert report(broken).bound > 1.2 * report(broken).claimed
+    assert report(broken).epsilon_bound > 1.2 * report(broken).epsilon_claimed
     assert is_as_expected(report(broken))
 
 
@@ -82,7 +82,10 @@ def test_the_command_says_what_was_found(
     values = json.loads(capsys.readouterr().out)
     assert values["broken"] == broken and values["above"] is False and values["expected"] is True
     assert audit_one_run.main(["--broken", broken]) == status
-    assert "proves nothing beyond it" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "proves nothing beyond it" in shown
+    for part in ("unit patient", "t = 1", "of 2: epsilon", "attempts", "accountant", "outside it"):
+        assert part in shown and part in values["scope"], part  # PRIVACY-15
 
 
 def test_the_command_fails_where_a_sound_run_is_above_its_claim(
@@ -99,4 +102,4 @@ def test_a_run_is_its_seed() -> None:
     """PRIVACY-18: whoever repeats a run gets the same numbers, whatever keys were drawn."""
     first, second = (audit(canaries=100, steps=3, seed=7) for _ in range(2))
     assert (first.right, first.model_right) == (second.right, second.model_right)
-    assert np.isfinite(first.bound)
+    assert np.isfinite(first.epsilon_bound)

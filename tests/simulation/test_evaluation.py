@@ -17,6 +17,7 @@ from schemas.wire import Final, ReleaseReply, Result, SumTag, decode, encode
 from site_node import round as site_round
 from site_node.cohort.features import load_features
 from site_node.outgoing import masked_upload
+from site_node.store.dataset import TERMS_FIELD
 from site_node.training.evaluate import evaluation_vector
 from tests.support.by_hand import REPLIES, Hand, bent_sums, unharmed
 from tests.support.consortium import memory_consortium, toy_table
@@ -267,12 +268,14 @@ def test_other_test_patients_are_refused_in_a_second_attempt(tmp_path) -> None:
     hand = Hand(memory_consortium(tmp_path, **SHORT))
     finals = tuple(hand.finals(hand.train()[-1]).values())
     hand.play(0, 0, "evaluate", finals=finals)
-    hand.consortium.sites["site-1"].store.write("heart", toy_table(1, rows=62), {})
+    store = hand.consortium.sites["site-1"].store
+    terms = {TERMS_FIELD: hand.consortium.plan.data.digest()}
+    store.write("heart", toy_table(1, rows=62), terms)
     hand.consortium.restart("site-1")
     readies = hand.readies(0, 1, "evaluate", finals=finals)
     call = hand.cohort(readies.values(), 0, 1, "evaluate")
     with unharmed(hand.consortium, "site-1"):
         assert hand.refusal("site-1", call) == "store.snapshot_changed"
-    hand.consortium.sites["site-1"].store.write("heart", toy_table(1), {})
+    store.write("heart", toy_table(1), terms)
     hand.consortium.restart("site-1")
     hand.play(0, 2, "evaluate", finals=finals)

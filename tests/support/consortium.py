@@ -47,6 +47,7 @@ from site_node.logs import keep_allowed_keys
 from site_node.pace import Pace
 from site_node.round import SiteRounds
 from site_node.standing import Standing
+from site_node.store.dataset import TERMS_FIELD
 from tests.support.factories import SiteKeys, make_card, plan_with, seal_plan
 from tests.support.starts import start_weights
 
@@ -349,7 +350,6 @@ def memory_consortium(
     for index in range(1, n_sites + 1):
         name = f"site-{index}"
         sites[name] = create_site(folder / name, name, f"Hospital {name}", calendar)
-        sites[name].store.write("heart", table(index), {})
     keys = {name: site_keys(site) for name, site in sites.items()}
     settings: dict[str, Any] = {
         "training": {"steps": 4, "retry_cap": 3, "average_from_step": 2, "divisor": 100},
@@ -366,6 +366,8 @@ def memory_consortium(
         "initial_weights_sha256": sha256_hex(weights),
     }
     plan = plan_with(keys, **settings)
+    for index, site in enumerate(sites.values(), start=1):
+        site.store.write("heart", table(index), {TERMS_FIELD: plan.data.digest()})
     sealed = seal_plan(plan).canonical()
     cards = {name: make_card(name, mine) for name, mine in keys.items()}
     signed = {}

@@ -1,8 +1,9 @@
 """Where in the source is an epsilon written for somebody to read, and by which function?
 
 Looked for are values, by the names they carry: in f-strings, ``format``, ``%``, ``str``, printing
-and CSV calls, in JSON (dict displays and ``screen.put``), and in the pages' templates. A name that
-is assigned from such a value carries it on.
+and CSV calls, in JSON (dict displays and ``screen.put``), in ``asdict`` and ``model_dump`` of a
+class with such a field, and in the pages' templates. A name that is assigned from such a value
+carries it on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _WRITERS = frozenset(
 _KEEPERS = frozenset(
     {"round", "float", "min", "max", "sum", "ceil", "floor", "abs", "rounded_up"}
 )  # what they give is still the value
+_DUMPS = frozenset({"asdict", "astuple", "model_dump", "model_dump_json"})
 _PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}|\{%(.*?)%\}", re.DOTALL)
 _TEMPLATE_VALUE = re.compile(r"[.\[]['\"]?epsilon(?!\()")
 _MACRO = re.compile(r"\{%-?\s*macro\s+(\w+)\b.*?\{%-?\s*endmacro\s*-?%\}", re.DOTALL)
@@ -36,11 +38,65 @@ class Written:
     how: str
 
 
-def written_in_python(source: str) -> list[Written]:
-    """List every place of one module that writes an epsilon's value."""
+def written_in_python(source: str, classes: frozenset[str] = frozenset()) -> list[Written]:
+    """List every place of one module that writes an epsilon's value.
+
+    Args:
+        source: of the module.
+        classes: names of classes of other modules that hold one; see `holding_classes`.
+    """
     found: list[Written] = []
-    _visit(ast.parse(source), "", frozenset(), found)
+    tree = ast.parse(source)
+    _visit(tree, "", frozenset(), found)
+    _visit_dumps(tree, "", frozenset(), classes | holding_classes(source), found)
     return sorted(set(found))
+
+
+def holding_classes(source: str) -> frozenset[str]:
+    """Name the classes of one module that have an epsilon among their own fields."""
+    classes = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef))
+    return frozenset(each.name for each in classes if _has_field(each))
+
+
+def _has_field(node: ast.ClassDef) -> bool:
+    fields = (each.target for each in node.body if isinstance(each, ast.AnnAssign))
+    return any(isinstance(field, ast.Name) and _is_value(field.id) for field in fields)
+
+
+def _visit_dumps(
+    node: ast.AST, function: str, held: frozenset[str], classes: frozenset[str],
+    found: list[Written],
+) -> None:  # fmt: skip
+    """Find where a whole object with an epsilon is written: itself, an argument, a local name."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        function = f"{function}.{node.name}" if function else node.name
+    if isinstance(node, ast.ClassDef):
+        held = held | {"self"} if _has_field(node) else held - {"self"}
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        held |= _holders(node, classes)
+    if isinstance(node, ast.Call) and (name := _called(node)) in _DUMPS:
+        what = node.func.value if isinstance(node.func, ast.Attribute) else None
+        if name in {"asdict", "astuple"}:
+            what = node.args[0] if node.args else None
+        is_made = isinstance(what, ast.Call) and _called(what) in classes
+        if is_made or (isinstance(what, ast.Name) and what.id in held):
+            found.append(Written(function, node.lineno, name))
+    for child in ast.iter_child_nodes(node):
+        _visit_dumps(child, function, held, classes, found)
+
+
+def _holders(function: ast.FunctionDef | ast.AsyncFunctionDef, classes: frozenset[str]) -> set[str]:
+    """Names that are of such a class: by their annotation, or made on the spot."""
+    names: set[str] = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.arg) and node.annotation is not None:
+            words = re.findall(r"\w+", ast.unparse(node.annotation))
+            names |= {node.arg} if classes & set(words) else set()
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
+            continue
+        if _called(node.value) in classes:
+            names |= {each.id for each in node.targets if isinstance(each, ast.Name)}
+    return names
 
 
 def written_in_template(source: str) -> list[Written]:

@@ -66,6 +66,8 @@ def reserve(plan: str, kind: int, hospitals: int = 1) -> Reserve:
         mechanisms=KINDS[kind],
         delta=1e-5,
         hospitals_per_patient=hospitals,
+        collusion_bound=None if KINDS[kind][-1].is_local else 1,
+        has_initial_weights=False,
         salt=SALT,
     )
 

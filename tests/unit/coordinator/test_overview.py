@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.lifecycle import StudyState
 from coordinator.overview import Overview, StudyView, reason_text
 from schemas.canonical import build
 from schemas.errors import ErrorCode, ProtocolError
@@ -111,8 +112,11 @@ def test_the_preparation_is_no_step(tmp_path: Path) -> None:
     plan = build(StudyPlan, values)
     desk.propose(plan)
     desk.approve(plan)
+    desk.studies.set_state(plan.digest(), StudyState.TRAINING)
+    assert _study(desk, "heart").state_words == "Preparing the inputs"
     desk.train(plan, 3)
     study = _study(desk, "heart")
+    assert study.state_words == "Training"
     assert (study.steps_done, study.attempts_opened) == (2, 3)
     assert [item.step for item in study.rounds] == [-1, 0, 1]
     assert study.privacy.attempts_covered == 17

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from schemas.governance.study import StudyPlan
+from schemas.privacy.statement import privacy_statement
 from scripts import audit_membership
 from scripts.audit_membership import (
     Point,
@@ -87,10 +88,15 @@ def test_the_command_fails_where_more_is_found_than_allowed(
 ) -> None:
     point = Point(0.01, 0.01, 0.03)
     made = Report(
-        "heart", True, 32, 486, auroc, (auroc - 0.01, auroc + 0.01), 0.73, (point,), 1.0, 1e-5
-    )
+        "heart", True, 32, 486, auroc, (auroc - 0.01, auroc + 0.01), 0.73, (point,),
+        privacy_statement(plan()),
+    )  # fmt: skip
     monkeypatch.setattr(audit_membership, "report", lambda study, **_: made)
     assert audit_membership.main(["--study", "heart", "--json"]) == status
-    assert json.loads(capsys.readouterr().out)["within"] is (status == 0)
+    values = json.loads(capsys.readouterr().out)
+    assert values["within"] is (status == 0)
+    assert values["privacy"]["sentence"] == privacy_statement(plan()).sentence()
     assert audit_membership.main(["--study", "heart"]) == status
-    assert "the plan allows" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "the plan allows" in shown
+    assert privacy_statement(plan()).sentence() in shown

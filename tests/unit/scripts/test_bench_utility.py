@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from schemas.models import apply_sum, initial_parameters, initial_state
+from schemas.secagg.quantise import QuantisedUpdate
 from scripts import bench_utility, bench_utility_methods, bench_utility_studies
 from scripts.bench_utility import Runs, train_all
 from scripts.bench_utility_chart import Line, utility_chart
@@ -20,6 +21,7 @@ from scripts.bench_utility_entropy import SeededEntropy, torch_seed
 from scripts.bench_utility_methods import (
     LocalTrainer,
     modular_sum,
+    one_draw,
     our_plan,
     peer_noise,
     secure_sum_agrees,
@@ -36,7 +38,7 @@ from scripts.bench_utility_tuning import (
     training_rows,
 )
 from site_node.cohort.features import Features
-from site_node.training.dp_sgd import clipped_integer_sum
+from site_node.training.dp_sgd import clipped_integer_sum, noised_update
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +204,22 @@ def test_the_sum_without_masks_is_the_secure_sum(
     wrong = lambda updates: sum(updates.values()) + 1  # noqa: E731
     monkeypatch.setattr(bench_utility_methods, "modular_sum", wrong)
     assert not secure_sum_agrees(heart, 8.0)
+
+
+def test_one_party_has_the_noise_of_the_shares_but_shorter(heart: Study) -> None:
+    plan, sites = our_plan("heart", 1.0), list(heart.train)
+    terms = plan.sum_terms(0)
+    sigma = terms.noise_multiplier * terms.integer_clip
+    central = one_draw(plan, sites, SeededEntropy("paired"))
+    entropy = SeededEntropy("paired")
+    nothing = QuantisedUpdate(np.zeros(20_000, dtype=np.int64))
+    for _ in range(2):  # step after step, the two read one stream in step
+        found = central(sigma, 20_000)
+        shares = [noised_update(plan, terms, nothing, 4, entropy).values for _ in sites]
+        summed_ = np.sum(shares, axis=0)
+        assert found.std() == pytest.approx(sigma, rel=0.02)  # 4 standard errors
+        assert found.std() != pytest.approx(summed_.std(), rel=0.02)
+        assert found.tolist() == np.rint(summed_ * math.sqrt(3 / 4)).tolist()
 
 
 def test_sums_wrap_as_words_do() -> None:

@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from schemas.errors import ErrorCode, InternalError
+from schemas.errors import DataRejected, ErrorCode, InternalError
 from schemas.governance.study import StudyPlan
 from schemas.identity import fingerprint
 from schemas.privacy.statement import privacy_statement
@@ -21,7 +22,7 @@ from site_node.cli import run
 from site_node.context import SiteContext, open_site
 from site_node.ingest import profile_for
 from tests.support.factories import make_card, make_keys, sealed_card
-from tests.support.sites import real_plan, sealed
+from tests.support.sites import approve, real_plan, sealed
 
 
 class Shell:
@@ -279,6 +280,35 @@ def test_ingest_refuses_a_delta_too_large_for_this_hospitals_patients(
     monkeypatch.setattr("site_node.ingest.ingest", lambda *_a, accept, **_k: accept(10_001))
     shown = shell("ingest", "heart", "--source", str(tmp_path), exit_code=4)
     assert "plan.delta_patients" in shown and "10001" in shown
+
+
+def test_ingest_asks_every_plan_of_the_study_for_its_delta(
+    shell: Shell, sites: list[SiteContext], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PRIVACY-14: an older approved plan of the name would train on the same rows."""
+    dates = {"created": "2026-01-01T00:00:00Z", "expires": "2027-12-31T00:00:00Z"}
+    profile = profile_for(real_plan(sites).data).digest
+    older, newer = (
+        real_plan(sites, **dates, deid_profile_sha256=profile, privacy=privacy)
+        for privacy in (
+            {"delta": 1e-5, "noise_multiplier": 18},
+            {"delta": 1e-6, "noise_multiplier": 20},
+        )
+    )
+    for plan in (older, newer):
+        approve(sites[0], plan)
+
+    def read_only(*_args: object, accept: Callable[[int], None], **_options: object) -> None:
+        accept(40_000)
+        raise DataRejected(ErrorCode.SOURCE_EMPTY, "Every plan took the extract.")
+
+    monkeypatch.setattr("site_node.ingest.ingest", read_only)
+    for name in ("heart", newer.digest()):  # by the newer plan's hash too: the store is one
+        shown = shell("ingest", name, "--source", str(tmp_path), exit_code=4)
+        assert "plan.delta_patients" in shown and older.digest()[:16] in shown
+    shell("stop", older.digest())
+    shown = shell("ingest", "heart", "--source", str(tmp_path), exit_code=DataRejected.exit_code)
+    assert "ingest.source_empty" in shown
 
 
 def test_an_unforeseen_failure_shows_no_text(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

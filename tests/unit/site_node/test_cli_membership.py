@@ -34,7 +34,7 @@ def test_the_report_says_what_was_found_what_is_allowed_and_what_it_is_not(
     """PRIVACY-18: each number beside the plan's bound, the whole promise, every caveat."""
     text = " ".join(shown(trained, capsys).split())
     for part in ("Attacks on the final model", "loss", "calibrated", "AUROC", "allowed",
-                 "found at 1% false alarms", "found at 5% false alarms", "nothing was sent",
+                 "found at 1 % false alarms", "found at 5 % false alarms", "nothing was sent",
                  "Nothing here exceeds what the plan allows", "membership.reported"):  # fmt: skip
         assert part in text
     assert privacy_statement(trained.plan).sentence() in text

@@ -12,6 +12,7 @@ import pytest
 from schemas.errors import ConfigError, DataRejected, ErrorCode
 from schemas.governance.study import StudyPlan
 from schemas.models import initial_parameters
+from schemas.privacy.statement import privacy_statement
 from scripts.baselines import train_centrally, train_without_privacy
 from site_node.cohort.features import Features
 from site_node.membership import (
@@ -152,5 +153,5 @@ def test_the_report_is_about_this_hospitals_own_patients(tmp_path) -> None:
     assert report.members == site.store.read("heart")["split"].to_pylist().count("train")
     assert report.is_within
     values = json.loads(report.to_json())
-    assert values["epsilon"] == consortium.plan.privacy.epsilon
+    assert values["privacy"] == privacy_statement(consortium.plan).values()
     assert values["caveats"] == list(CAVEATS) and any("never a proof" in c for c in CAVEATS)

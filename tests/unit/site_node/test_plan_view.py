@@ -10,9 +10,12 @@ import pytest
 
 from schemas.governance.study import StudyPlan
 from site_node.cli import run
+from site_node.cli_plan import _attempt_words
 from site_node.context import open_site
 from site_node.plan_view import lost_words
+from site_node.report import _step_words
 from tests.support.factories import make_plan, recoverable
+from tests.support.prepared import prepared_plan
 from tests.support.sites import TestClock, make_sites, real_plan, sealed
 from tests.support.starts import FROM_FILE
 
@@ -108,3 +111,15 @@ def test_the_origin_of_a_vendors_weights_is_shown_to_the_steward(
     origin = FROM_FILE["initial_weights_origin"]
     assert f"starts from the vendor's own weights, trained on: {origin}" in text
     assert f"the patients on whose data the initial weights were trained ({origin})" in text
+
+
+def test_attempts_of_the_preparation_are_reserved_beside_those_of_training() -> None:
+    plan, steps = prepared_plan(), prepared_plan().training.steps
+    assert plan.preparation is not None
+    assert _attempt_words(plan) == (
+        f"{plan.preparation.attempts} of the preparation, {plan.training.attempts} of training"
+    )
+    assert _step_words(plan, None) == "-"
+    assert _step_words(plan, 0) == "preparation"
+    assert _step_words(plan, steps) == f"{steps} of {steps}"
+    assert _step_words(make_plan()[0], steps - 1) == f"{steps} of {steps}"

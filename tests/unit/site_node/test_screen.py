@@ -43,3 +43,20 @@ def test_a_terminal_shows_a_bar_and_leaves_no_trace(monkeypatch: pytest.MonkeyPa
     work(Screen(), 2000)
     assert "Records" in terminal.getvalue()
     assert "2000/2000" in terminal.getvalue() or "/2000" in terminal.getvalue()
+
+
+def test_facts_stand_in_two_columns_whatever_their_length(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Screen().facts([("One", "short"), ("A longer name", "word " * 60), ("Two", "word " * 30)])
+    lines = capsys.readouterr().out.splitlines()
+    assert {len(line) - len(line[2:].lstrip()) for line in lines if line.startswith("   ")} == {17}
+    assert {line[17] for line in lines} == {"s", "w"}
+    assert max(len(line) for line in lines) <= 96
+
+
+def test_a_long_light_is_wrapped_beside_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().light("red", "privacy ledger", "word " * 60)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 3
+    assert max(len(line) for line in lines) <= 96

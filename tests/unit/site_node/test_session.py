@@ -11,6 +11,7 @@ from schemas.models import weights as weights_module
 from schemas.signing import Context, is_valid, public_hex
 from schemas.wire import SumTag
 from site_node.session import StudySession, require_running
+from site_node.store.dataset import TERMS_FIELD
 from tests.support.by_hand import Hand
 from tests.support.consortium import memory_consortium
 from tests.support.starts import FROM_FILE, start_weights
@@ -57,6 +58,15 @@ def test_weights_a_seed_does_not_give_are_refused(hand, monkeypatch) -> None:
         weights_module, "initial_parameters", lambda m: initial_parameters(m) + 2.0**-50
     )
     assert code_of(session_of, hand) == "weights.mismatch"
+
+
+def test_rows_of_another_contract_do_not_train(hand) -> None:
+    """Two plans of one name share a store; the other plan's checks are not this one's."""
+    session = session_of(hand)
+    site = hand.consortium.sites["site-1"]
+    site.store.write("heart", session.rows(), {TERMS_FIELD: "ab" * 32})
+    assert code_of(session.rows) == "store.terms_other"
+    assert code_of(session.features, "train") == "store.terms_other"
 
 
 @pytest.fixture

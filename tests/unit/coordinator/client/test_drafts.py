@@ -372,3 +372,30 @@ def test_own_weights_that_do_not_belong_are_refused(
     with pytest.raises(ConfigError) as caught:
         drafts.resolve(draft, parties, now=START, entropy=lambda n: bytes(n), weights=weights)
     assert caught.value.code is code
+
+
+def test_dp_fedavg_without_its_constants_or_with_patients_for_a_divisor_is_refused(
+    parties: Parties,
+) -> None:
+    draft = _draft()
+    draft["training"] |= {"algorithm": "dp-fedavg", "local_learning_rate": 2.0}
+    with pytest.raises(ConfigError) as refused:
+        _resolve(draft, parties)
+    assert refused.value.sentence.startswith("The draft's [training] has a value")
+    assert refused.value.hint.endswith("a number above 0 for local_divisor and update_clip.")
+    draft["training"] |= {"local_divisor": 125.0, "update_clip": 3.0}  # 500 patients are left
+    with pytest.raises(ConfigError, match="The draft has a value") as refused:
+        _resolve(draft, parties)
+    assert "the divisor counts hospitals" in refused.value.hint
+
+
+def test_what_needs_a_preparation_and_what_is_unknown_is_named(parties: Parties) -> None:
+    draft = _draft("tabular-prepared")
+    prepared = draft.pop("preparation")
+    with pytest.raises(ConfigError) as refused:
+        _resolve(draft, parties)
+    assert "by standardise creatinine" in refused.value.hint
+    draft["preparation"] = prepared | {"retries": 1}
+    with pytest.raises(ConfigError) as refused:
+        _resolve(draft, parties)
+    assert "'retries'" in refused.value.hint

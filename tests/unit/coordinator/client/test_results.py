@@ -15,6 +15,7 @@ import rfc8785
 from coordinator.client import render
 from coordinator.client.results import check_model, check_result
 from schemas.errors import CohortiumError, ErrorCode, ProtocolError, TransportError, TrustError
+from schemas.governance.preparation import preparation_norm
 from schemas.governance.study import StudyPlan
 from schemas.models import final_safetensors, read_final
 from schemas.preparation import prepare
@@ -22,7 +23,7 @@ from schemas.privacy.statement import privacy_statement
 from schemas.signing import Context, sign
 from tests.support.desk import Desk
 from tests.support.factories import make_keys, seal_plan
-from tests.support.prepared import preparation
+from tests.support.prepared import preparation, prepared_plan
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +188,19 @@ def test_plans_are_previewed_with_what_leaves_and_their_digest(
         and f"{4 * plan.longest_vector} bytes of masked words and a signed header" in text
     )
     assert str(Path("site-1")) in text
+
+
+def test_a_preview_names_every_constant_of_a_step_and_the_noise_of_the_preparation() -> None:
+    plan = prepared_plan(noise_multiplier=10.0)
+    norm = preparation_norm(plan.preparation_groups)
+    text = " ".join("\n".join(render.plan_lines(plan)).split())
+    assert f"noise in each number: {10 * norm:.0f} patients" in text
+    assert "sgd, learning rate" in text
+    local = plan.training.model_copy(
+        update={"algorithm": "dp-fedavg", "local_steps": 3, "local_learning_rate": 2.0,
+                "local_divisor": 60.0, "update_clip": 3.0, "momentum": 0.5}
+    )  # fmt: skip
+    words = render.training_words(local)
+    assert "3 local steps each at rate 2 over 60 patients, change at most 3" in words
+    assert "sgd with momentum 0.5" in words
+    assert words.endswith("hospitals")

@@ -97,6 +97,35 @@ def test_the_widest_scope_counts_for_every_plan() -> None:
     assert after == committed_epsilon(replay([reserve(A, FULL)]), CAPS, hospitals=2)
 
 
+def test_beyond_a_hundred_a_subsampled_mechanism_counts_as_a_full_batch() -> None:
+    """PRIVACY-10: in the ledger's order, and whatever became of those before, so never anew."""
+    rule = PrivacyFilter(8.0, CAPS.delta)
+    weak = KINDS[POISSON][0].model_copy(update={"noise_multiplier": 100.0})
+    whole = rule.cost(weak.mechanism(), hospitals_per_patient=1, has_slack=False)
+    converted = rule.cost(weak.mechanism(), hospitals_per_patient=1)
+    assert whole.slack == 0 < converted.slack
+    assert whole.precision > converted.precision
+    plans = [f"{i:064x}" for i in range(103)]
+    entries = [reserve(p, POISSON).model_copy(update={"mechanisms": (weak,)}) for p in plans]
+    entries.insert(50, reserve(A, FULL))  # needs no slack and takes none
+    state = replay(entries)
+    each = [
+        rules.ledger_cost(LedgerState({p: state.accounts[p] for p in list(state.accounts)[:n]}),
+                          rule)
+        for n in (101, 102, 104)
+    ]  # fmt: skip
+    assert each[0].slack == each[1].slack == each[2].slack == pytest.approx(rule.total_slack)
+    assert each[1].precision - each[0].precision == pytest.approx(whole.precision)
+    assert each[2].precision - each[1].precision == pytest.approx(2 * whole.precision)
+    caps = Caps(8.0, CAPS.delta, 1.0)
+    assert refused(entries[:101], entries[101], caps) is None
+    assert refused(entries[:103], entries[103], caps) is None
+    # One of the first, settled unopened, costs nothing more; the last counts as it did.
+    after = rules.ledger_cost(replay([*entries, settle(plans[3])]), rule)
+    assert after.slack == pytest.approx(each[2].slack - rule.slack)
+    assert after.precision == pytest.approx(each[2].precision - converted.precision)
+
+
 # --- refusals -------------------------------------------------------------------------------
 
 
@@ -112,6 +141,15 @@ def _code(state: LedgerState, also: Reserve, caps: Caps) -> ErrorCode | None:
     except BudgetExceeded as error:
         return error.code
     return None
+
+
+def test_a_refusal_rounds_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PRIVACY-15: 8.0000241 is never 8.0000."""
+    monkeypatch.setattr(PrivacyFilter, "epsilon_of", lambda self, cost: 8.0000241)
+    monkeypatch.setattr(PrivacyFilter, "admits", lambda self, cost: False)
+    with pytest.raises(BudgetExceeded) as refused_:
+        check_reserve(LedgerState(), Caps(8.0, 1e-5, 1e-4), reserve(A, FULL))
+    assert "could have spent epsilon 8.0001 by the filter" in refused_.value.sentence
 
 
 def test_a_plan_the_filter_does_not_admit_is_refused() -> None:
@@ -175,8 +213,8 @@ def test_if_settling_returned_what_was_opened_a_history_would_show_it(
 ) -> None:
     honest = rules.account_cost
 
-    def forgetful(account: PlanAccount, rule: PrivacyFilter, hospitals: int) -> Cost:
-        return Cost() if account.settled else honest(account, rule, hospitals)
+    def forgetful(account: PlanAccount, rule: PrivacyFilter, hospitals: int, slacks: int) -> Cost:
+        return Cost() if account.settled else honest(account, rule, hospitals, slacks)
 
     monkeypatch.setattr(rules, "account_cost", forgetful)
     found = {broken_rule(random_history(random.Random(seed)), every=5) for seed in range(20)}

@@ -152,10 +152,22 @@ def test_the_caps_are_met_exactly() -> None:
     assert not RULE.admits(Cost(math.inf))
 
 
-def test_there_is_room_for_a_hundred_subsampled_plans() -> None:
+def test_there_is_slack_for_a_hundred_subsampled_plans() -> None:
     small = RULE.cost(Mechanism(100.0, 0.01, 1), hospitals_per_patient=1)
     assert RULE.admits(sum([small] * PLANS_WITH_SLACK, start=Cost()))
     assert not RULE.admits(sum([small] * (PLANS_WITH_SLACK + 1), start=Cost()))
+    later = RULE.cost(Mechanism(100.0, 0.01, 1), hospitals_per_patient=1, has_slack=False)
+    assert later == RULE.cost(Mechanism(100.0, 1.0, 1), hospitals_per_patient=1)
+    assert RULE.admits(sum([small] * PLANS_WITH_SLACK + [later] * 10, start=Cost()))
+
+
+@pytest.mark.parametrize("of", [(10_000.0, 1e-6, 1), (10_000.0, 1e-5, 1), (1000.0, 1e-6, 2)])
+def test_a_mechanism_of_next_to_nothing_costs_the_least_there_is(
+    of: tuple[float, float, int],
+) -> None:
+    """PRIVACY-10: rounded up, and no search down to where float64 ends (warnings are errors)."""
+    assert mu(Mechanism(*of)) == pytest.approx(1e-6)
+    assert dominates(1e-6, RULE.slack, of)
 
 
 FULL, WIDE, POISSON = Mechanism(8.0, 1.0, 40), Mechanism(30.0, 1.0, 40), Mechanism(1.0, 0.01, 1000)

@@ -35,9 +35,23 @@ def reserve(plan: str = PLAN, attempts: int = 3, **changes: object) -> Reserve:
         "study_id": "heart",
         "mechanisms": (training(attempts),),
         "delta": 1e-5,
+        "collusion_bound": 1,
+        "has_initial_weights": False,
         "salt": SALT,
     }
     return Reserve.model_validate(values | changes)
+
+
+def test_a_reservation_names_t_unless_every_mechanism_is_local() -> None:
+    """PRIVACY-15: the weakest t of all plans is that of the ledger."""
+    local = training(3).model_copy(update={"is_local": True})
+    alone = reserve(OTHER_PLAN, mechanisms=(local,), collusion_bound=None)
+    assert replay([alone]).collusion_bound is None
+    assert replay([alone, reserve(collusion_bound=2)]).collusion_bound == 2
+    assert replay([reserve(OTHER_PLAN, collusion_bound=3), reserve()]).collusion_bound == 1
+    for changes in ({"collusion_bound": None}, {"mechanisms": (local,)}):
+        with pytest.raises(ValueError, match="collusion_bound"):
+            reserve(**changes)
 
 
 def training(attempts: int, *, sigma: float = 13.0, rate: float = 1.0) -> MechanismEvent:

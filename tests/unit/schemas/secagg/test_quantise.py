@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
+import tracemalloc
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,6 +192,94 @@ def test_the_norm_is_exact_on_both_sides_of_where_float_ends(integer_clip: int) 
         row = np.array([[float(integer_clip), float(excess)]])
         lengths = np.vecdot(row, row)
         assert _exceed(row, lengths, integer_clip).tolist() == [bool(excess)]
+
+
+def test_the_check_refuses_what_is_no_number_of_int64() -> None:
+    rows = np.array([[np.nan, 0.0], [1e300, 1e300], [3.0, 4.0]])
+    with np.errstate(over="ignore"):
+        lengths = np.vecdot(rows, rows)
+    for integer_clip in (5, 1 << 30):
+        assert _exceed(rows, lengths, integer_clip).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 50, 8192, 20_000, 300_000])
+def test_no_clipped_row_needs_the_check(d: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PRIVACY-2: rounding is taken off before, so the check, which makes zeros, finds nothing."""
+    found: list[bool] = []
+
+    def watched(*given: Any) -> Any:
+        found.extend(_exceed(*given))
+        return _exceed(*given)
+
+    monkeypatch.setattr(sys.modules[_exceed.__module__], "_exceed", watched)
+    rng = np.random.default_rng(d)
+    rows = [rng.normal(size=(9, d)), rng.integers(-3, 4, (9, d)), np.ones((3, d)), 7 * np.eye(3, d)]
+    for integer_clip in (1 << 18, 1 << 26, 5 << 27):
+        for clip in (0.7, math.nextafter(math.sqrt(d), 0.0) / 2):
+            integer_gradient_sum(np.concatenate(rows) * 1.0, clip, integer_clip)
+    assert len(found) == 6 * 24
+    assert not any(found)
+
+
+def test_what_rounding_takes_off_is_far_below_a_unit() -> None:
+    rows = np.array([[2.0] + [0.0] * 10_000])
+    got = clip_patients(rows, 1.0).rows
+    assert 1 - 1e-12 < np.linalg.norm(got) < 1
+
+
+def test_rows_may_be_worked_on_where_they_are() -> None:
+    rng = np.random.default_rng(8)
+    rows = rng.normal(size=(600, 300)) * 10.0 ** rng.integers(-3, 3, size=(600, 1))
+    rows[3], rows[5, 0] = np.nan, -np.inf
+    expected = integer_gradient_sum(rows, 1.0, 1 << 18)
+    assert np.array_equal(integer_gradient_sum(rows, 1.0, 1 << 18, may_overwrite=True), expected)
+
+
+# --- the same work whatever a patient holds ------------------------------------------------------
+
+
+def work(rows: np.ndarray, integer_clip: int, **more: Any) -> tuple[list[tuple[str, str]], int]:
+    """List every call made for one sum, and the most memory it took, in bytes."""
+    calls: list[tuple[str, str]] = []
+
+    def note(frame: Any, event: str, called: Any) -> None:
+        name = frame.f_code.co_name if event in ("call", "return") else called.__name__
+        calls.append((event, name))
+
+    before = sys.getprofile()
+    tracemalloc.start()
+    try:
+        sys.setprofile(note)
+        integer_gradient_sum(rows, 1.0, integer_clip, **more)
+        sys.setprofile(before)
+        calls_made, calls[:] = list(calls), []
+        tracemalloc.reset_peak()
+        start = tracemalloc.get_traced_memory()[0]
+        integer_gradient_sum(rows, 1.0, integer_clip, **more)
+        return calls_made, tracemalloc.get_traced_memory()[1] - start
+    finally:
+        sys.setprofile(before)
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shape", [(40, 5), (20, 14_561), (1, 200_000)])
+@pytest.mark.parametrize("integer_clip", [1 << 18, 1 << 30])
+@pytest.mark.parametrize("may_overwrite", [False, True])
+def test_a_row_that_is_not_finite_is_no_other_work(
+    shape: tuple[int, int], integer_clip: int, may_overwrite: bool
+) -> None:
+    """PRIVACY-16: how long a sum takes must not tell of one patient."""
+    plain = np.random.default_rng(4).normal(size=shape)
+    one, every, mixed = plain.copy(), np.full(shape, np.nan), plain.copy()
+    one[0, 0], mixed[::2], mixed[1::3, 1] = np.inf, -np.inf, np.nan
+    batches = [plain, one, every, mixed, plain * 1e-9, plain * 0.0, plain * 1e38]
+    work(plain.copy(), integer_clip)
+    calls, most = work(plain.copy(), integer_clip, may_overwrite=may_overwrite)
+    assert calls
+    for batch in batches:
+        again, bytes_ = work(batch.copy(), integer_clip, may_overwrite=may_overwrite)
+        assert again == calls
+        assert abs(bytes_ - most) < 2048  # of megabytes, or of many calls: free lists
 
 
 @pytest.mark.parametrize("clip", [1e-101, 1e101])

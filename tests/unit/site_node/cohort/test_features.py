@@ -204,6 +204,22 @@ def test_no_features_without_the_constants_the_plan_prepares() -> None:
     assert refused.value.code is ErrorCode.PREPARATION_MISSING
 
 
+@pytest.mark.parametrize(
+    ("feature", "expected"),
+    [
+        ({"encoding": "identity", "missing": "value"}, [np.inf, -np.inf, 30.0]),
+        ({"encoding": "scale", **RANGE, "missing": "value"}, [1.0, -1.0, -2 / 3]),
+    ],
+)
+def test_a_huge_value_is_cut_or_infinite_without_a_warning(
+    feature: dict[str, Any], expected: list[float]
+) -> None:
+    """PRIVACY-2: a warning would be written to a log (here warnings are errors)."""
+    assert features_of(feature, [1.7e308, -1.7e308, 30.0]) == [
+        [np.float32(each)] for each in expected
+    ]
+
+
 def test_two_preparations_give_two_sets_of_features() -> None:
     """The fingerprint of the evaluation's patients covers what they were prepared by."""
     plan = prepared_plan()
@@ -236,6 +252,8 @@ def test_times_of_follow_up_come_with_the_rows() -> None:
         training={"max_images_per_patient": 2},
     )
     assert load_features(table(days=[3, 7, 5, 7]), two_rows, "train").patients == 2
+    # Rounded to float32, without a warning that a log could show.
+    assert load_features(table(days=[3, 1e39, 5, 9]), plan, "train").time.tolist() == [np.inf, 3]
     with pytest.raises(DataRejected):  # "a" was followed for 7 days and for 8
         load_features(table(days=[3, 7, 5, 8]), two_rows, "train")
 

@@ -27,6 +27,7 @@ from site_node.cohort.features import load_features
 from site_node.cohort.preparation import preparation_sum
 from site_node.training.dp_sgd import clipped_integer_sum
 from tests.support.factories import make_plan
+from tests.support.learning import plan_for
 from tests.support.prepared import COLUMNS, gappy_table, prepared_plan
 
 RANGE = {"minimum": 20, "maximum": 90}
@@ -151,6 +152,41 @@ def test_a_patient_adds_the_same_integers_whoever_else_is_there(
     """PRIVACY-19: for every plan a site can be given, training's sum is patient by patient."""
     plan = plan_of(encoding, missing, weights, algorithm)
     assert is_additive(update, rows_of(missing), plan, shared_sum(plan))
+
+
+def films() -> pa.Table:
+    """Two images for each of 40 patients; one patient's are far brighter than all others."""
+    generator = np.random.default_rng(6)
+    patient = [f"{i // 2:02d}" for i in range(80)]
+    grey = generator.integers(0, 120, (80, 144))
+    grey[[name == "07" for name in patient]] *= 2
+    return pa.table(
+        {
+            "patient": patient,
+            "split": ["train"] * 80,
+            "label": [int(name) % 3 == 0 for name in patient],
+            "pixels": [image.astype(np.uint8).tobytes() for image in grey],
+        }
+    )
+
+
+def followed() -> pa.Table:
+    """The rows above with a time of follow-up; one patient was followed longest by far."""
+    table = rows_of("refuse")
+    place = table.column_names.index("chol")
+    table = table.set_column(place, "chol", pc.fill_null(table["chol"], 240.0))
+    days = [900 if name == "07" else 37 * int(name) % 250 for name in table["patient"].to_pylist()]
+    return table.append_column("days", pa.array(days))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "table"),
+    [("small-cnn", films), ("scattering-logistic", films), ("cox", followed), ("mlp", followed)],
+)
+def test_so_it_is_with_images_and_times(architecture: str, table: Callable[[], pa.Table]) -> None:
+    """PRIVACY-19: no brightest pixel and no longest time of the site's own rows."""
+    plan = plan_for(architecture, max_images_per_patient=2)
+    assert is_additive(update, table(), plan, shared_sum(plan))
 
 
 def test_so_it_is_with_the_preparation_itself() -> None:

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from schemas.errors import DataRejected, ErrorCode
+from schemas.governance.study import StudyPlan
 from schemas.preparation import prepare
 from site_node.cohort import preparation
-from site_node.cohort.preparation import patient_vectors, preparation_sum
+from site_node.cohort.preparation import preparation_sum
 from site_node.cohort.rows import select_rows
 from tests.support.prepared import FEATURES, WORDS, gappy_table, prepared_plan
 
@@ -32,6 +34,11 @@ def table(**changes: Any) -> pa.Table:
         "pressure": [None, 140.0, 90.0, 200.0, 80.0],
     }
     return pa.table(columns | changes)
+
+
+def patient_vectors(table: pa.Table, plan: StudyPlan) -> NDArray[np.float64]:
+    """Every patient's vector, (patients, words)."""
+    return np.concatenate(list(preparation.patient_vectors(table, plan)))
 
 
 def test_a_vector_is_the_mean_over_the_patients_kept_rows() -> None:

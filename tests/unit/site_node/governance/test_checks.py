@@ -14,6 +14,8 @@ from schemas.privacy import plan_epsilon, plan_events
 from schemas.privacy.statement import privacy_statement
 from site_node.context import SiteContext
 from site_node.governance.checks import check_own_delta, patients_ingested, recomputed_epsilon
+from site_node.ingest.report import DeidCounts, IngestReport, SplitCounts
+from site_node.report import keep_report
 from tests.support.factories import make_plan
 from tests.support.sites import approve, real_plan
 
@@ -65,12 +67,50 @@ def test_a_smaller_delta_lets_it_take_part(sites: list[SiteContext]) -> None:
     approve(sites[0], plan)
 
 
+def test_an_ingest_that_stored_nothing_does_not_change_the_number(
+    site: SiteContext, plan: StudyPlan
+) -> None:
+    """PRIVACY-14: the rows of before are still there, and so is their number."""
+    ingested(site, 10_001)
+    nobody = SplitCounts()
+    empty = IngestReport(
+        study_id=plan.study_id,
+        source="table",
+        data_terms_sha256=plan.data.digest(),
+        read=0,
+        stored=0,
+        quarantined={},
+        train=nobody,
+        test=nobody,
+        findings=(),
+        deid=DeidCounts(records=0, actions={}, refused={}),
+        deid_profile="ehr-table",
+        deid_profile_sha256="00" * 32,
+        snapshot=None,
+        seconds=0.0,
+    )
+    keep_report(site, empty)
+    assert refusal(site, plan).code is ErrorCode.PLAN_DELTA_PATIENTS
+
+
 def test_without_an_ingest_the_number_is_not_known(tmp_path: Path) -> None:
     plan, _ = make_plan()
     count = patients_ingested(tmp_path)
     assert count(plan) is None
     (tmp_path / "heart.json").write_text('{"train": {"patients": 7}}', encoding="utf-8")
     assert count(plan) == 7
+
+
+@pytest.mark.parametrize("raw", [b"", b'{"train"', b"[]", b"{}", b'{"train": {}}', b"\xff",
+                                 b'{"train": {"patients": null}}'])  # fmt: skip
+def test_a_damaged_report_of_an_ingest_is_refused_and_not_taken_for_none(
+    site: SiteContext, plan: StudyPlan, raw: bytes
+) -> None:
+    """PRIVACY-14: with a code and what to do."""
+    (site.folders.reports / "heart.json").write_bytes(raw)
+    error = refusal(site, plan)
+    assert error.code is ErrorCode.STORE_TAMPERED
+    assert "cohortium-site ingest heart" in error.hint
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,33 @@ def test_every_bad_image_is_quarantined_and_the_rest_goes_on(folder: Folder) -> 
     assert entries["image", 9] == "ingest.patient_missing"
 
 
+@pytest.mark.parametrize("is_labelled", [True, False])
+def test_another_patient_with_the_same_instance_uid_changes_nothing(
+    tmp_path: Path, is_labelled: bool
+) -> None:
+    """PRIVACY-19: the rows of K2 are the same with K1 and without, stored or not."""
+    rows: list[list[dict[str, Any]]] = []
+    for with_other in (False, True):
+        folder = Folder(tmp_path / str(with_other))
+        for name in ("b.dcm", "c.dcm"):  # the second is the patient's own, and set aside
+            folder.add(name, _image("K2", "A2", SOPInstanceUID="1.2.9"))
+        folder.add("d.dcm", _image("K2", "A3", SOPInstanceUID="1.2.10"))
+        folder.label("K2", "A2", "pneumonia")
+        folder.label("K2", "A3", "pneumonia")
+        if with_other:
+            folder.add("a.dcm", _image("K1", "A1", SOPInstanceUID="1.2.9"))
+            folder.add("e.dcm", _image("K1", "A1", SOPInstanceUID="1.2.10"))
+            if is_labelled:
+                folder.label("K1", "A1")
+        report = folder.ingest()
+        assert report.quarantined["ingest.dicom_duplicate"] == 1
+        rows.append(folder.store.read("cxr").to_pylist())
+    own = {row["patient"] for row in rows[0]}
+    assert len(rows[0]) == 2 and len(own) == 1
+    assert [row for row in rows[1] if row["patient"] in own] == rows[0]
+    assert len(rows[1]) == (4 if is_labelled else 2)
+
+
 def test_every_bad_label_is_quarantined_and_counted(folder: Folder) -> None:
     folder.add("a.dcm", _image("K1", "A1"))
     folder.add("b.dcm", _image("K2", "A2"))
@@ -208,3 +235,10 @@ def test_a_repeated_ingest_gives_the_same_snapshot(folder: Folder) -> None:
     folder.add("a.dcm", _image("K1", "A1"))
     folder.label("K1", "A1")
     assert folder.ingest().snapshot == folder.ingest().snapshot
+
+
+def test_the_report_names_the_contract_the_rows_were_checked_against(folder: Folder) -> None:
+    folder.add("a.dcm", _image("K1", "A1"))
+    folder.label("K1", "A1")
+    assert folder.ingest().data_terms_sha256 == image_terms().digest()
+    assert folder.store.read("cxr", image_terms().digest()).num_rows == 1

@@ -16,6 +16,7 @@ def _body(**changes: Any) -> dict[str, Any]:
         "read": 5,
         "stored": 3,
         "quarantined": {"ingest.row_incomplete": 2},
+        "data_terms_sha256": "11" * 32,
         "train": SplitCounts(patients=2, rows=2, positive=1, negative=1),
         "test": SplitCounts(patients=1, rows=1, positive=1),
         "findings": (),

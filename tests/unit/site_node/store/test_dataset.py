@@ -12,6 +12,7 @@ import pytest
 from schemas.errors import CohortiumError, DataRejected, ErrorCode, InternalError, TrustError
 from site_node.store import Store, dataset
 from site_node.store.crypto import StudyKeys, _KeyWrap
+from site_node.store.dataset import TERMS_FIELD
 from tests.support.forge import STORE_KEY
 
 PATIENTS = ["PAAAAAAAAAAAAAAAAAAAAAAAAAA", "PBBBBBBBBBBBBBBBBBBBBBBBBBB"] * 50
@@ -158,6 +159,19 @@ def test_the_same_data_again_change_nothing(store: Store, tmp_path: Path) -> Non
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert store.write("cxr", TABLE, {"other": 1}) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
+
+
+def test_rows_checked_against_another_contract_are_not_given(store: Store) -> None:
+    """The store is one for a study's name; two plans of that name may want different data."""
+    for report in ({TERMS_FIELD: "ab"}, {}):
+        store.write("cxr", TABLE.slice(0, 10 + len(report)), report)
+        with pytest.raises(DataRejected) as caught:
+            store.read("cxr", "cd")
+        assert caught.value.code is ErrorCode.STORE_TERMS_OTHER
+    first = store.write("cxr", TABLE, {TERMS_FIELD: "ab"})
+    assert store.write("cxr", TABLE, {TERMS_FIELD: "cd"}) == first  # the same rows, checked again
+    assert store.read("cxr", "cd").equals(TABLE)
+    assert len(store.read("cxr")) == 100
 
 
 def test_other_data_replace_the_version_and_the_old_one_goes(store: Store, tmp_path: Path) -> None:

@@ -130,6 +130,22 @@ def test_sum_with_a_patient_is_the_sum_without_plus_that_patient_exactly(
         assert int(np.vecdot(own, own)) <= plan.training.integer_clip**2
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3e38])
+@pytest.mark.parametrize("architecture", SMALL)
+def test_a_patient_whose_inputs_are_not_finite_adds_zeros(architecture: str, value: float) -> None:
+    """PRIVACY-2: an input beyond float32 is infinite; no warning, and nobody else is moved."""
+    plan = plan_for(architecture, clip=0.5)
+    features, state = random_features(plan, IMAGES_OF * 15), weights(plan)
+    chosen = everyone(features)
+    chosen[3] = False
+    without = clipped_integer_sum(plan, state, features, chosen).values
+    features.x[features.patient == 3] = value
+    own = clipped_integer_sum(plan, state, features, everyone(features)).values - without
+    assert int(np.vecdot(own, own)) <= plan.training.integer_clip**2
+    if not np.isfinite(value):
+        assert not own.any()
+
+
 @pytest.mark.parametrize("architecture", SMALL)
 def test_removing_a_patients_rows_moves_the_sum_by_at_most_the_clip(architecture: str) -> None:
     """PRIVACY-2: the same for a hospital that never had the patient: who is behind moves up."""
