@@ -151,7 +151,7 @@ def test_the_report_is_about_this_hospitals_own_patients(tmp_path) -> None:
     report = membership_report(site, consortium.plan, consortium.digest)
     assert report.is_final and report.steps == consortium.plan.training.steps
     assert report.members == site.store.read("heart")["split"].to_pylist().count("train")
-    assert report.is_within
+    # No verdict here: of few patients under fresh noise it is chance; fixed seeds give it above.
     values = json.loads(report.to_json())
     assert values["privacy"] == privacy_statement(consortium.plan).values()
     assert values["caveats"] == list(CAVEATS) and any("never a proof" in c for c in CAVEATS)
