@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 import tracemalloc
@@ -247,6 +248,8 @@ def work(rows: np.ndarray, integer_clip: int, **more: Any) -> tuple[list[tuple[s
         calls.append((event, name))
 
     before = sys.getprofile()
+    gc.collect()
+    gc.disable()  # a collection in between calls whoever waits for one: no work of the sum
     tracemalloc.start()
     try:
         sys.setprofile(note)
@@ -260,6 +263,7 @@ def work(rows: np.ndarray, integer_clip: int, **more: Any) -> tuple[list[tuple[s
     finally:
         sys.setprofile(before)
         tracemalloc.stop()
+        gc.enable()
 
 
 @pytest.mark.parametrize("shape", [(40, 5), (20, 14_561), (1, 200_000)])
