@@ -185,7 +185,8 @@ def test_a_short_message_is_three_objects_each_way(node: SuperNode, worker) -> N
 def test_pieces_still_on_their_way_are_waited_for(
     node: SuperNode, worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "_OBJECT_LOOK_SECONDS", (0.0, 0.0))
+    # Looks that sleep: without it they may all pass before the other thread's first heartbeat.
+    monkeypatch.setattr(executor, "_OBJECT_LOOK_SECONDS", (0.002, 0.002))
     monkeypatch.setattr(runtime, "_HEARTBEAT_SECONDS", 0.0005)
     body = os.urandom(4 * PIECE)
     node.give(body)
