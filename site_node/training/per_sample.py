@@ -8,6 +8,7 @@ from a closed list of layers, and anything else is refused before the first grad
 | refused | because |
 | --- | --- |
 | batch, synchronised batch, instance normalisation | rows mix, or statistics of rows are kept |
+| torch's own linear layer | the product of a batch rounds a row by its place (`row_linear`) |
 | dropout and other layers with a generator | not the injected entropy; gradients not repeatable |
 | any buffer | a memory of earlier rows would leave with the weights |
 | one parameter in two places | its gradient would be counted once for two uses |
