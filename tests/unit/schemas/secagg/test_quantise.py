@@ -248,6 +248,7 @@ def work(rows: np.ndarray, integer_clip: int, **more: Any) -> tuple[list[tuple[s
         calls.append((event, name))
 
     before = sys.getprofile()
+    gc.freeze()  # what other tests left behind need not be looked through
     gc.collect()
     gc.disable()  # a collection in between calls whoever waits for one: no work of the sum
     tracemalloc.start()
@@ -264,6 +265,7 @@ def work(rows: np.ndarray, integer_clip: int, **more: Any) -> tuple[list[tuple[s
         sys.setprofile(before)
         tracemalloc.stop()
         gc.enable()
+        gc.unfreeze()
 
 
 @pytest.mark.parametrize("shape", [(40, 5), (20, 14_561), (1, 200_000)])
