@@ -300,6 +300,28 @@ class ErrorCode(StrEnum):
     DICOM_CLASS_UNKNOWN = "ingest.dicom_class", "A DICOM object is of a class not accepted here."
     DICOM_SHAPE = "ingest.dicom_shape", "An image has not the size the study asks for."
     DICOM_BURNED_IN = "ingest.dicom_burned_in", "An image is declared to carry identity in pixels."
+    DICOM_CLASS_PRIVATE = "ingest.dicom_class_private", "A DICOM object is of a private class."
+    DICOM_CLASS_MISSING = "ingest.dicom_class_missing", "A DICOM object does not state its class."
+    DICOM_DIRECTORY = "ingest.dicom_directory", "A DICOMDIR lists patients; make a new one instead."
+    DICOM_SYNTAX_UNKNOWN = (
+        "ingest.dicom_syntax",
+        "A DICOM file's transfer syntax is not known here.",
+    )
+    DICOM_PIXELS_UNDECODABLE = "ingest.dicom_undecodable", "An image's pixels cannot be decoded."
+    DICOM_FACE_HEAD = "ingest.dicom_face", "A head image from which a face could be rebuilt."
+    DICOM_FACE_UNSTATED = (
+        "ingest.dicom_face_unstated",
+        "A volume image that does not state its body part.",
+    )
+    TEXT_DETECTION_MISSING = (
+        "ingest.text_detection_missing",
+        "An image may carry burned-in text, and text detection is not installed.",
+    )
+    DICOM_REDACTION_TOO_LARGE = (
+        "ingest.dicom_redaction_too_large",
+        "More of an image would have to be blanked than the profile allows.",
+    )
+    DICOM_OUTPUT_INVALID = "ingest.dicom_output_invalid", "A cleaned DICOM object failed its check."
     TEST_PATIENT_REPEATED = (
         "ingest.test_patient_repeated",
         "A patient has more than one test record.",
@@ -310,6 +332,8 @@ class ErrorCode(StrEnum):
     IDENTIFIER_LEFT = "ingest.identifier_left", "A known identifier is still in the output."
     DEID_PROFILE_INVALID = "deid.profile_invalid", "The de-identification profile is not usable."
     DEID_SECRET_INVALID = "deid.secret_invalid", "The de-identification secret is not usable."
+    DEID_OUTPUT_OTHER = "deid.output_other", "The output folder belongs to another run."
+    DEID_MAPPING_INVALID = "deid.mapping_invalid", "The mapping cannot be opened with this key."
     STORE_TAMPERED = "store.tampered", "The store's files are not those that were written."
     STORE_MISSING = "store.missing", "The store has no data for this study."
     STORE_KEY_WRONG = "store.key_wrong", "The store cannot be opened with this key."
