@@ -1,0 +1,150 @@
+"""What is done about the pixels of one object: looked at, blanked, stripped, or refused?
+
+Order: what the object's class can show, then what its header declares, then the rules for
+ultrasound and devices, then the detector on every frame, then one redaction. Nothing is passed
+on a guess: a picture of a kind that carries writing is refused where no detector is installed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pydicom.dataset import Dataset
+
+from deid.errors import DeidRefusal
+from deid.pixels.boxes import clipped, covered_fraction
+from deid.pixels.codec import open_frames
+from deid.pixels.detector import TextDetector
+from deid.pixels.devices import device_boxes
+from deid.pixels.find import MIN_SIDE, find_boxes
+from deid.pixels.form import pixel_keyword
+from deid.pixels.kinds import carries_text, is_picture
+from deid.pixels.redact import redact
+from deid.pixels.regions import region_boxes
+from deid.pixels.strip import offset_changes, strip_pixel_data
+from deid.profile import Profile
+from schemas.errors import ErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class PixelReport:
+    """Count what was looked at and taken out; no value out of the object.
+
+    Attributes:
+        frames: frames of the object.
+        examined: frames the detector looked at.
+        detected: boxes the detector asked for (one that all frames share counts once).
+        ruled: boxes that the ultrasound rule and the device list asked for.
+        removed_fraction: share of all pixels of all frames inside any box, 0 to 1.
+        why: one fixed word: "examined", "too-small", "not-examined-by-profile",
+            "modality-without-text", "not-a-picture" or "no-pixels".
+    """
+
+    frames: int
+    examined: int
+    detected: int
+    ruled: int
+    removed_fraction: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PixelOutcome:
+    """Say what replaces the object's pixels.
+
+    Attributes:
+        pixel_data: the new value of Pixel Data (or of Float or Double Float Pixel Data, where the
+            object has that); None when it stays as it is.
+        transfer_syntax: the coding of ``pixel_data``; the object's own wherever possible.
+        changes: further attributes to set, by keyword; None deletes one.
+        burned_in: "NO" when every frame was examined; None when nothing is claimed.
+        report: the counts.
+    """
+
+    pixel_data: bytes | None
+    transfer_syntax: str
+    burned_in: str | None
+    report: PixelReport
+    changes: dict[str, object] = field(default_factory=dict)
+
+
+def examine(
+    dataset: Dataset, transfer_syntax: str, profile: Profile, detector: TextDetector | None
+) -> PixelOutcome:
+    """Examine one object's pixels and blank what the rules and the detector find.
+
+    Args:
+        dataset: the object; not changed.
+        transfer_syntax: UID of the coding of its Pixel Data.
+        profile: says whether pixels are cleaned, and how much may be blanked.
+        detector: None when the optional extra is not installed.
+
+    Raises:
+        DeidRefusal: DICOM_BURNED_IN (declared, and the profile does not clean pixels),
+            TEXT_DETECTION_MISSING, DICOM_PIXELS_UNDECODABLE, DICOM_REDACTION_TOO_LARGE.
+    """
+    keyword = pixel_keyword(dataset)
+    if keyword is None:
+        return PixelOutcome(None, transfer_syntax, None, _unexamined(0, "no-pixels"))
+    frames = _frame_count(dataset)
+    if keyword != "PixelData" or not is_picture(dataset):
+        return _untouched(dataset, transfer_syntax, _unexamined(frames, "not-a-picture"))
+    if not profile.clean_pixels:
+        if str(dataset.get("BurnedInAnnotation") or "").strip().upper() == "YES":
+            raise DeidRefusal(ErrorCode.DICOM_BURNED_IN)
+        return _untouched(dataset, transfer_syntax, _unexamined(frames, "not-examined-by-profile"))
+    if min(_side(dataset, "Rows"), _side(dataset, "Columns")) < MIN_SIDE:
+        return _untouched(dataset, transfer_syntax, _unexamined(frames, "too-small"), "NO")
+    if detector is None:
+        if carries_text(dataset):
+            raise DeidRefusal(ErrorCode.TEXT_DETECTION_MISSING)
+        return _untouched(dataset, transfer_syntax, _unexamined(frames, "modality-without-text"))
+    return _cleaned(dataset, transfer_syntax, profile, detector)
+
+
+def _cleaned(
+    dataset: Dataset, transfer_syntax: str, profile: Profile, detector: TextDetector
+) -> PixelOutcome:
+    frames = open_frames(dataset, transfer_syntax)
+    if not frames.count:
+        return _untouched(dataset, transfer_syntax, _unexamined(0, "no-pixels"))
+    ruled = clipped((*region_boxes(dataset), *device_boxes(dataset)), frames.rows, frames.columns)
+    detected = find_boxes(frames, detector)
+    boxes = (*ruled, *detected)
+    removed = covered_fraction(boxes, frames.rows, frames.columns, frames.count)
+    report = PixelReport(
+        frames.count, frames.count, len(detected), len(ruled), round(removed, 6), "examined"
+    )
+    if not boxes:
+        return _untouched(dataset, transfer_syntax, report, "NO")
+    if removed > profile.max_removed_fraction:
+        raise DeidRefusal(ErrorCode.DICOM_REDACTION_TOO_LARGE)
+    redacted = redact(dataset, transfer_syntax, boxes)
+    return PixelOutcome(
+        redacted.pixel_data, redacted.transfer_syntax, "NO", report, dict(redacted.changes)
+    )
+
+
+def _untouched(
+    dataset: Dataset, transfer_syntax: str, report: PixelReport, burned_in: str | None = None
+) -> PixelOutcome:
+    """Leave the pixels, but not what hides beside them in the code stream."""
+    stripped = strip_pixel_data(dataset, transfer_syntax)
+    changes = {} if stripped is None else offset_changes(dataset, transfer_syntax, stripped)
+    return PixelOutcome(stripped, transfer_syntax, burned_in, report, changes)
+
+
+def _unexamined(frames: int, why: str) -> PixelReport:
+    return PixelReport(frames, 0, 0, 0, 0.0, why)
+
+
+def _frame_count(dataset: Dataset) -> int:
+    try:
+        return max(1, int(str(dataset.get("NumberOfFrames") or 1)))
+    except ValueError:
+        return 1
+
+
+def _side(dataset: Dataset, keyword: str) -> int:
+    value = dataset.get(keyword)
+    return value if isinstance(value, int) else 0
