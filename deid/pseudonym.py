@@ -17,6 +17,7 @@ from datetime import date, timedelta
 MIN_SECRET_BYTES = 32
 MAX_SHIFT_DAYS = 365
 _PATIENT_CHARS = 26  # 130 bits of base32: no collision among any hospital's patients
+_ENCODED_BYTES = 20  # 32 characters of base32: enough for both
 _RECORD_CHARS = 16  # 80 bits; the longest that DICOM's SH (16 characters) holds
 
 
@@ -33,7 +34,7 @@ class Pseudonymiser:
 
     __slots__ = ("_key",)
 
-    def __init__(self, secret: bytes, project: str) -> None:
+    def __init__(self, secret: bytes, project: str = "") -> None:
         if len(secret) < MIN_SECRET_BYTES:
             raise ValueError("the de-identification secret must have at least 32 bytes")
         label = b"cohortium/v1/deid/project\x00" + project.encode("utf-8")
@@ -70,9 +71,11 @@ class Pseudonymiser:
         return day - timedelta(days=min(self.shift_days(patient_identifier), day.toordinal() - 1))
 
     def _mac(self, purpose: bytes, identifier: str) -> bytes:
-        text = unicodedata.normalize("NFC", identifier.strip(" \t\r\n\x00"))
-        message = purpose + b"\x00" + text.encode("utf-8")
-        return hmac.new(self._key, message, hashlib.sha256).digest()
+        text = identifier.strip(" \t\r\n\x00")
+        if not text.isascii():
+            text = unicodedata.normalize("NFC", text)
+        message = purpose + b"\x00" + text.encode("utf-8", "surrogatepass")
+        return hmac.digest(self._key, message, "sha256")
 
     def _base32(self, purpose: bytes, identifier: str) -> str:
-        return base64.b32encode(self._mac(purpose, identifier)).decode("ascii")
+        return base64.b32encode(self._mac(purpose, identifier)[:_ENCODED_BYTES]).decode("ascii")

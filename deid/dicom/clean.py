@@ -1,351 +1,369 @@
-"""What is left of a DICOM object once everything off the keep-list is removed?
+"""How does one DICOM file become its de-identified copy, or a reason why not?
 
-Walks the dataset and its nested sequences, builds a new object from kept attributes only, writes
-it with a fresh preamble and file meta (PS3.15 E.1.1), and searches the written bytes for every
-value that was removed. What cannot be read, or fails that search, is refused with a code.
+Open · refuse what must be refused · collect the object's own values · walk every element by its
+rule · pixels · mark · write · verify the written bytes · repair once, or refuse. In that order; no
+step is skipped, and nothing that failed verification is given out.
 """
 
 from __future__ import annotations
 
-import logging
-import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
+from functools import cached_property
+from hashlib import sha256
 from io import BytesIO
 
 import pydicom
-from pydicom import config as pydicom_config
-from pydicom.dataelem import DataElement
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset, write_file_meta_info
-from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom._uid_dict import UID_dictionary
+from pydicom.dataset import Dataset
 
-from deid.actions import REMOVED, Action, Kind
+from deid.dicom.collect import (
+    PATIENT_ID,
+    SOP_CLASS,
+    SOP_UID,
+    STUDY_UID,
+    collect,
+    needles_of,
+    top_values,
+)
+from deid.dicom.container import (
+    SYNTAXES,
+    Out,
+    Source,
+    Writer,
+    assemble,
+    coding_of,
+    read,
+)
+from deid.dicom.documents import DOCUMENT_TAG, LENGTH_TAG, MIME_TAG
+from deid.dicom.elements import PIXEL_DATA
+from deid.dicom.marking import BURNED_IN, apply_pixels, mark
+from deid.dicom.quiet import silent_pydicom
+from deid.dicom.repair import repair
+from deid.dicom.values import encode, is_uid, shifter
+from deid.dicom.view import source_view
+from deid.dicom.walk import Walk
 from deid.errors import DeidRefusal
+from deid.pixels import PixelOutcome, PixelReport, TextDetector, examine, face_verdict
 from deid.profile import Profile
 from deid.pseudonym import Pseudonymiser
 from deid.report import DeidReport
-from deid.residual import find_identifiers
+from deid.rules import ClassRules, Rulebook
+from deid.text import TextCleaner
+from deid.verification import Fault, compile_needles, verify_output
 from schemas.errors import ErrorCode
 
-MAX_FILE_BYTES = 512 * 1024 * 1024  # a radiograph is under 50 MiB; more is not one
-IMPLEMENTATION_UID = UID("2.25.302741917428853906190237443071398519205")
-IMPLEMENTATION_NAME = "COHORTIUM_1"
-_METHODS = (
-    ("113100", "Basic Application Confidentiality Profile"),
-    ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
-)
-_TEXT_VRS = frozenset(["PN", "LO", "SH", "LT", "ST", "UT", "UC", "DA", "DT", "UI", "UR", "AE"])
-# PS3.3 terms that a removed description may share with a kept attribute; they name nobody.
-_DEFINED_TERMS = frozenset(
-    ["ORIGINAL", "DERIVED", "PRIMARY", "SECONDARY", "MONOCHROME2", "ABDOMEN", "PELVIS", "EXTREMITY"]
-)
-_PRINTABLE = re.compile(rb"[\x20-\x7e\x80-\xff]{6,}")
-_MAX_DEPTH = 16
+_DIRECTORY = "1.2.840.10008.1.3.10"
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_STANDARD = "1.2.840.10008."
+_REPAIRS = 4  # rounds: a hit names one place at a time, and a value rarely stands in more
 
 
-@dataclass(frozen=True, slots=True)
-class CleanImage:
+@dataclass(frozen=True)
+class CleanObject:
     """Hold one de-identified object.
 
     Attributes:
         patient: the patient's pseudonym.
         record: the pseudonym of the accession number; empty where the object had none.
         uid: the new SOP Instance UID.
-        dataset: the clean dataset.
+        study: the new Study Instance UID; one made from the instance where the object had none.
         raw: the clean object as a complete DICOM file.
+        pixels: what was done about its pixels; None where it has none.
+        modality: the object's modality; empty where it states none.
+        notes: fixed words on what was unusual, sorted.
     """
 
     patient: str
     record: str
     uid: str
-    dataset: Dataset
-    raw: bytes
+    study: str
+    raw: bytes = field(repr=False)
+    pixels: PixelReport | None
+    modality: str
+    notes: tuple[str, ...]
 
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The clean dataset, read from `raw`."""
+        with silent_pydicom:
+            return pydicom.dcmread(BytesIO(self.raw))
 
-@dataclass(slots=True)
-class _Walk:
-    """Carry what one object's walk needs and gathers."""
-
-    patient: str
-    removed: set[str] = field(default_factory=set)
+    @property
+    def is_encapsulated(self) -> bool:
+        """Tell whether the pixels are in a code stream rather than plain."""
+        element = self.dataset.get_item(PIXEL_DATA)
+        return bool(getattr(element, "is_undefined_length", False)) or (
+            getattr(element, "length", 0) == 0xFFFFFFFF
+        )
 
 
 class DicomDeidentifier:
     """De-identify DICOM objects of one hospital for one project.
 
     Args:
-        profile: the keep-list.
+        profile: what may stay.
         pseudonymiser: the hospital's keyed pseudonyms.
         report: counts are added here.
+        detector: finds text in images; None where the optional extra is not installed.
+        accept_faces: the steward's reason for letting head volumes through; None holds them.
+        require_patient: refuse an object without a patient number (else its study stands in).
     """
 
-    def __init__(self, profile: Profile, pseudonymiser: Pseudonymiser, report: DeidReport) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        pseudonymiser: Pseudonymiser,
+        report: DeidReport,
+        *,
+        detector: TextDetector | None = None,
+        accept_faces: str | None = None,
+        require_patient: bool = False,
+    ) -> None:
         self._profile = profile
         self._pseudonyms = pseudonymiser
         self._report = report
+        self._detector = detector
+        self._accept_faces = accept_faces
+        self._require_patient = require_patient
+        self._rulebook = Rulebook(profile)
 
-    def clean(self, raw: bytes) -> CleanImage:
+    def clean(self, raw: bytes) -> CleanObject:
         """De-identify one complete DICOM file.
 
         Raises:
-            DeidRefusal: the object cannot be read, is of an unknown class or coding, declares
-                burned-in identity, lacks patient, UID or pixels, or kept a removed value.
+            DeidRefusal: the object cannot be read, must not be released, or failed verification;
+                the code says which.
         """
         try:
-            with _silent_pydicom():
+            with silent_pydicom:
                 return self._clean(raw)
         except DeidRefusal as refusal:
             self._report.refused[refusal.code] += 1
             raise
+        except (ImportError, NameError):
+            raise  # no file can cause it: a defect of ours must not pass for a damaged file
         except Exception:  # noqa: BLE001 - the record's edge: see the docstring of `_unreadable`
             self._report.refused[ErrorCode.DICOM_UNREADABLE] += 1
             raise _unreadable() from None
 
-    def _clean(self, raw: bytes) -> CleanImage:
-        try:
-            source = _read(raw)
-        except InvalidDicomError:
-            raise DeidRefusal(ErrorCode.FILE_NOT_DICOM) from None
-        self._check(source)
-        patient_id = str(source.get("PatientID") or "").strip()
-        if not patient_id:
+    def _clean(self, raw: bytes) -> CleanObject:
+        source = read(raw)
+        top = top_values(source)
+        sop_class = _sop_class(source, top)
+        self._check(source, sop_class)
+        patient, notes = self._identity(raw, source, top)
+        view = source_view(source) if _has_pixels(source) else None
+        if view is not None:
+            notes |= self._check_face(view)
+        rules = self._rulebook.for_class(sop_class)
+        gathered = collect(source, rules, top)
+        cleaner = TextCleaner(gathered.own)
+        walk = self._walk(source, top, patient, cleaner)
+        outs = walk.data_set(source.elements)
+        gathered.weak |= walk.changed
+        self._identify(outs, walk, source, top, sop_class)
+        outcome = None
+        if view is not None:
+            outcome = examine(view, source.syntax, self._profile, self._detector)
+        syntax = apply_pixels(outs, outcome, source)
+        mark(outs, source, self._profile, walk.unicode, outcome, walk.writer)
+        needles = needles_of(gathered, walk.days)
+        written, repaired = self._verified(outs, syntax, rules, cleaner, needles)
+        notes |= walk.notes
+        if repaired:
+            notes.add("repaired")
+        return self._released(outs, written, outcome, walk, notes, top)
+
+    def _check(self, source: Source, sop_class: str) -> None:
+        if sop_class == _DIRECTORY or any(e.tag >> 16 == 4 for e in source.elements[:8]):
+            raise DeidRefusal(ErrorCode.DICOM_DIRECTORY)
+        if not is_uid(sop_class):
+            raise DeidRefusal(ErrorCode.DICOM_CLASS_MISSING)
+        if not sop_class.startswith(_STANDARD):
+            raise DeidRefusal(ErrorCode.DICOM_CLASS_PRIVATE)
+        allowed = self._profile.sop_classes
+        if (sop_class not in allowed) if allowed else not is_storage(sop_class):
+            raise DeidRefusal(ErrorCode.DICOM_CLASS_UNKNOWN)
+        if source.syntax not in (self._profile.transfer_syntaxes or SYNTAXES):
+            raise DeidRefusal(ErrorCode.DICOM_SYNTAX_UNKNOWN)
+
+    def _identity(self, raw: bytes, source: Source, top: dict[int, str]) -> tuple[str, set[str]]:
+        """Give what the patient is known by; without a number, the study stands for the patient."""
+        if not top.get(SOP_UID):
+            top[SOP_UID] = source.sop_instance or f"digest:{sha256(raw).hexdigest()}"
+        patient = top.get(PATIENT_ID, "")
+        if patient:
+            return patient, set()
+        if self._require_patient:
             raise DeidRefusal(ErrorCode.PATIENT_MISSING)
-        walk = _Walk(patient_id)
-        clean = self.walk(source, walk, 0)
-        _mark(clean)
-        written = _write(clean)
-        self._check_residual(source, raw, written, walk)
-        self._report.records += 1
-        return CleanImage(
-            patient=str(clean.PatientID),
-            record=str(clean.get("AccessionNumber") or ""),
-            uid=str(clean.SOPInstanceUID),
-            dataset=clean,
-            raw=written,
+        study = top.get(STUDY_UID)
+        stand_in = f"study-uid:{study}" if study else f"instance-uid:{top[SOP_UID]}"
+        return stand_in, {"patient-unstated"}
+
+    def _check_face(self, view: Dataset) -> set[str]:
+        if self._profile.faces != "hold":
+            return set()
+        verdict = face_verdict(view).verdict
+        if verdict not in ("head", "unstated"):
+            return set()
+        if self._accept_faces is not None:
+            return {"face-accepted"}
+        if verdict == "head":
+            raise DeidRefusal(ErrorCode.DICOM_FACE_HEAD)
+        raise DeidRefusal(ErrorCode.DICOM_FACE_UNSTATED)
+
+    def _walk(
+        self, source: Source, top: dict[int, str], patient: str, cleaner: TextCleaner
+    ) -> Walk:
+        return Walk(
+            patient=patient,
+            pseudonyms=self._pseudonyms,
+            cleaner=cleaner,
+            writer=Writer(coding_of(source.syntax)),
+            little=source.coding.little,
+            age_cap=self._profile.age_cap,
+            mime_type=top.get(MIME_TAG, ""),
+            shift=shifter(self._pseudonyms.shift_days(patient)),
         )
 
-    def _check(self, source: FileDataset) -> None:
-        if str(source.get("SOPClassUID") or "") not in self._profile.sop_classes:
-            raise DeidRefusal(ErrorCode.DICOM_CLASS_UNKNOWN)
-        syntax = str(source.file_meta.get("TransferSyntaxUID") or "")
-        if syntax not in self._profile.transfer_syntaxes:
-            raise DeidRefusal(ErrorCode.DICOM_PIXELS_UNSUPPORTED)
-        if not str(source.get("SOPInstanceUID") or ""):
-            raise DeidRefusal(ErrorCode.DICOM_UNREADABLE)
-        if str(source.get("BurnedInAnnotation") or "NO").strip().upper() != "NO":
-            raise DeidRefusal(ErrorCode.DICOM_BURNED_IN)
-        if "PixelData" not in source or not source["PixelData"].value:
-            raise DeidRefusal(ErrorCode.DICOM_PIXELS_UNSUPPORTED)
+    def _identify(
+        self,
+        outs: dict[int, Out],
+        walk: Walk,
+        source: Source,
+        top: dict[int, str],
+        sop_class: str,
+    ) -> None:
+        """Put in what makes the output an object even where the source said it elsewhere."""
+        outs[SOP_CLASS] = Out(SOP_CLASS, "UI", sop_class.encode("ascii"))
+        if not outs.get(SOP_UID, Out(SOP_UID, "UI", b"")).value:
+            keep = self._profile.keep_uids and not top[SOP_UID].startswith("digest:")
+            uid = top[SOP_UID] if keep else walk.new_uid(top[SOP_UID])
+            outs[SOP_UID] = Out(SOP_UID, "UI", uid.encode("ascii"))
+        if PATIENT_ID not in outs and STUDY_UID in outs:
+            pseudonym = self._pseudonyms.patient(walk.patient)
+            outs[PATIENT_ID] = Out(PATIENT_ID, "LO", pseudonym.encode("ascii"))
+        document = outs.get(DOCUMENT_TAG)
+        if document is not None and LENGTH_TAG in outs:
+            size = encode("UL", len(document.value), source.coding.little)
+            outs[LENGTH_TAG] = Out(LENGTH_TAG, "UL", size)
+        if document is not None and BURNED_IN in outs:  # said of the pages that are gone
+            outs[BURNED_IN] = Out(BURNED_IN, "CS", b"NO")
 
-    def walk(self, source: Dataset, walk: _Walk, depth: int) -> Dataset:
-        """Give a dataset's kept part; `walk` gathers what was removed."""
-        if depth > _MAX_DEPTH:
-            raise DeidRefusal(ErrorCode.DICOM_UNREADABLE)
-        clean = Dataset()
-        actions, counts = self._profile.dicom, self._report.actions
-        for element in source:
-            action = actions.get(int(element.tag))
-            if action is None or element.tag.is_private:
-                counts[REMOVED] += 1
-                _gather(element, walk.removed, 0)
-                continue
-            counts[action.kind] += 1
-            new = self._apply(action, element, walk, depth)
-            if new is not None:
-                clean[element.tag] = new
-        return clean
-
-    def _apply(
-        self, action: Action, element: DataElement, walk: _Walk, depth: int
-    ) -> DataElement | None:
-        tag, vr, value = element.tag, element.VR, element.value
-        if vr == "SQ":
-            if action.kind is not Kind.KEEP:
-                _gather(element, walk.removed, 0)
-                return None
-            items = [self.walk(item, walk, depth + 1) for item in value]
-            return DataElement(tag, vr, DicomSequence(items))
-        match action.kind:
-            case Kind.KEEP:
-                return DataElement(tag, vr, value)
-            case Kind.EMPTY:
-                new: object = ""
-            case Kind.PATIENT:
-                new = self._pseudonyms.patient(walk.patient)
-            case Kind.RECORD:
-                text = str(value or "").strip()
-                new = self._pseudonyms.record(text) if text else ""
-            case Kind.UID:
-                uids = [self._pseudonyms.uid(text) for text in _texts(value)]
-                new = uids[0] if len(uids) == 1 else uids
-            case Kind.SHIFT_DATE:
-                new = self._shift(str(value or ""), walk.patient)
-        _gather(element, walk.removed, 0)
-        return DataElement(tag, vr, new)
-
-    def _shift(self, text: str, patient: str) -> str:
-        try:
-            day = date.fromisoformat(text.strip().replace(".", "-"))
-        except ValueError:
-            return ""  # not a date: it must not pass as one
-        return self._pseudonyms.shift(day, patient).strftime("%Y%m%d")
-
-    def _check_residual(self, source: FileDataset, raw: bytes, written: bytes, walk: _Walk) -> None:
-        if find_identifiers(written, sorted(_needles(source, raw, walk))):
+    def _verified(
+        self,
+        outs: dict[int, Out],
+        syntax: str,
+        rules: ClassRules,
+        cleaner: TextCleaner,
+        texts: set[str],
+    ) -> tuple[bytes, bool]:
+        """Write and verify; give the file and whether it had to be repaired."""
+        needles = compile_needles(texts)
+        for attempt in range(_REPAIRS):
+            file = assemble([outs[tag] for tag in sorted(outs)], syntax)
+            written = file.packed()
+            faults = verify_output(written, rules, self._profile, needles)
+            if not faults:
+                return written, attempt > 0
+            start = len(file.head)
+            offsets = [fault.offset - start for fault in faults if fault.offset >= start]
+            fixed = None
+            if len(offsets) == len(faults) and _can_be_repaired(faults):
+                coding = coding_of(syntax)
+                fixed = repair(file.body, coding, offsets, needles, rules, cleaner)
+            if fixed is None:
+                break
+            outs.clear()
+            outs.update((out.tag, out) for out in fixed)
+        if any(fault.kind == "identifier" for fault in faults):
             raise DeidRefusal(ErrorCode.IDENTIFIER_LEFT)
+        raise DeidRefusal(ErrorCode.DICOM_OUTPUT_INVALID)
+
+    def _released(
+        self,
+        outs: dict[int, Out],
+        written: bytes,
+        outcome: PixelOutcome | None,
+        walk: Walk,
+        notes: set[str],
+        top: dict[int, str],
+    ) -> CleanObject:
+        report = self._report
+        report.records += 1
+        for kind, count in walk.counts.items():
+            report.actions[str(kind)] += count
+        report.notes.update(notes)
+        pixels = outcome.report if outcome is not None else None
+        if pixels is not None:
+            report.add_pixels(
+                pixels.why,
+                pixels.examined,
+                pixels.detected,
+                pixels.ruled,
+                pixels.removed_fraction,
+            )
+        study = _text(outs, STUDY_UID) or self._pseudonyms.uid(f"study of {top[SOP_UID]}")
+        return CleanObject(
+            patient=self._pseudonyms.patient(walk.patient),
+            record=_text(outs, 0x00080050),
+            uid=_text(outs, SOP_UID),
+            study=study,
+            raw=written,
+            pixels=pixels,
+            modality=_text(outs, 0x00080060),
+            notes=tuple(sorted(notes)),
+        )
 
 
-def _read(raw: bytes) -> FileDataset:
-    """Parse a file, unless that would inflate it: 500 KiB deflated can be 500 MiB (PS3.5 A.5)."""
-    if DeflatedExplicitVRLittleEndian.encode("ascii") in raw:
-        raise DeidRefusal(ErrorCode.DICOM_PIXELS_UNSUPPORTED)
-    return pydicom.dcmread(BytesIO(raw))
-
-
-def removed_values(profile: Profile, raw: bytes) -> set[str]:
+def removed_values(profile: Profile, raw: bytes) -> frozenset[str]:
     """Give what must be gone from one file's clean copy; empty for a file that cannot be read."""
-    cleaner = DicomDeidentifier(profile, Pseudonymiser(bytes(32), ""), DeidReport())
     try:
-        with _silent_pydicom():
-            source = _read(raw)
-            walk = _Walk(str(source.get("PatientID") or ""))
-            cleaner.walk(source, walk, 0)
-            return _needles(source, raw, walk)
+        with silent_pydicom:
+            source = read(raw)
+            top = top_values(source)
+            sop_class = _sop_class(source, top)
+            gathered = collect(source, Rulebook(profile).for_class(sop_class), top)
+            return frozenset(needles_of(gathered, set()))
     except Exception:  # noqa: BLE001 - as in `clean`
-        return set()
+        return frozenset()
+
+
+def is_storage(sop_class: str) -> bool:
+    """Tell a standard storage class, one of a later edition than the dictionary's included."""
+    if sop_class.startswith(_STORAGE):
+        return True
+    entry = UID_dictionary.get(sop_class)
+    return (
+        entry is not None
+        and entry[1] == "SOP Class"
+        and "Storage" in entry[0]
+        and "Commitment" not in entry[0]
+    )
+
+
+def _has_pixels(source: Source) -> bool:
+    return any(element.tag == PIXEL_DATA for element in reversed(source.elements))
+
+
+def _sop_class(source: Source, top: dict[int, str]) -> str:
+    return (top.get(SOP_CLASS) or source.sop_class).strip(" \0")
+
+
+def _text(outs: dict[int, Out], tag: int) -> str:
+    out = outs.get(tag)
+    return out.value.decode("ascii", "replace").strip(" \0") if out is not None else ""
+
+
+def _can_be_repaired(faults: tuple[Fault, ...]) -> bool:
+    return all(fault.kind in ("identifier", "rule") for fault in faults)
 
 
 def _unreadable() -> DeidRefusal:
-    """Stand for whatever the DICOM library raised on a damaged or hostile file.
+    """Stand for whatever was raised on a damaged or hostile file.
 
-    It raises many kinds, some of them its own, and their text quotes the file's bytes. Here, at the
-    record's edge, all end as one code, so that the file is quarantined and the rest goes on.
+    Decoders raise many kinds, some of them their own, and their text quotes the file's bytes.
+    Here, at the record's edge, all end as one code, so that the file is quarantined and the rest
+    goes on.
     """
     return DeidRefusal(ErrorCode.DICOM_UNREADABLE)
-
-
-def _needles(source: FileDataset, raw: bytes, walk: _Walk) -> set[str]:
-    """Give a file's removed values in the forms they may be written in, preamble and meta too."""
-    needles = {needle for text in walk.removed for needle in _variants(text)}
-    for element in source.file_meta:
-        if element.keyword not in ("TransferSyntaxUID", "MediaStorageSOPClassUID"):
-            _gather(element, needles, 0)
-    needles |= {match.group().decode("latin-1") for match in _PRINTABLE.finditer(raw[:128])}
-    return {n for n in needles - _DEFINED_TERMS if not n.startswith("1.2.840.10008.")}
-
-
-def _variants(text: str) -> Iterator[str]:
-    yield text
-    if "^" in text or "=" in text:  # person names: each group, joined and parted
-        for group in text.split("="):
-            parts = [part for part in group.split("^") if part]
-            yield from (group, " ".join(parts), "".join(parts), ",".join(parts))
-            yield " ".join(reversed(parts))
-            yield from (part for part in parts if len(part) > 3)
-
-
-def _texts(value: object) -> list[str]:
-    if value is None or value == "":
-        return []
-    if isinstance(value, (list, tuple, pydicom.multival.MultiValue)):
-        return [text for part in value for text in _texts(part)]
-    return [str(value).strip()]
-
-
-def _gather(element: DataElement, into: set[str], depth: int) -> None:
-    """Remember a removed element's values, for the search of what was written."""
-    if depth > _MAX_DEPTH:
-        raise DeidRefusal(ErrorCode.DICOM_UNREADABLE)
-    if element.VR == "SQ":
-        for item in element.value:
-            for nested in item:
-                _gather(nested, into, depth + 1)
-    elif isinstance(element.value, bytes):
-        for match in _PRINTABLE.finditer(element.value[:65_536]):
-            into.add(match.group().decode("utf-8", "replace").strip())
-    elif element.VR in _TEXT_VRS:
-        into.update(_texts(element.value))
-
-
-def _mark(clean: Dataset) -> None:
-    """Say in the object that and how it was de-identified (PS3.15 E.1.1, CID 7050)."""
-    clean.SpecificCharacterSet = "ISO_IR 192"
-    clean.PatientIdentityRemoved = "YES"
-    clean.LongitudinalTemporalInformationModified = "MODIFIED"
-    items: list[Dataset] = []
-    for code, meaning in _METHODS:
-        item = Dataset()
-        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, "DCM", meaning
-        items.append(item)
-    clean.DeidentificationMethodCodeSequence = items
-
-
-def _write(clean: Dataset) -> bytes:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = clean.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = clean.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = IMPLEMENTATION_UID
-    meta.ImplementationVersionName = IMPLEMENTATION_NAME
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    buffer.write(b"\x00" * 128 + b"DICM")
-    write_file_meta_info(buffer, meta, enforce_standard=True)
-    write_dataset(buffer, clean)
-    return buffer.getvalue()
-
-
-@contextmanager
-def _silent_pydicom() -> Iterator[None]:
-    """Keep pydicom from logging or warning: its messages quote the offending value."""
-    settings = pydicom_config.settings
-    reading, writing = settings.reading_validation_mode, settings.writing_validation_mode
-    logger = logging.getLogger("pydicom")
-    disabled = logger.disabled
-    settings.reading_validation_mode = pydicom_config.IGNORE
-    settings.writing_validation_mode = pydicom_config.IGNORE
-    logger.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        settings.reading_validation_mode, settings.writing_validation_mode = reading, writing
-        logger.disabled = disabled
-
-
-def pixel_plane(image: CleanImage, rows: int, columns: int) -> bytes:
-    """Give an image's pixels as rows x columns bytes (uint8, row by row).
-
-    Raises:
-        DeidRefusal: not one 8-bit MONOCHROME2 plane (DICOM_PIXELS_UNSUPPORTED), or of another
-            size (DICOM_SHAPE).
-    """
-    dataset = image.dataset
-    form = tuple(
-        str(dataset.get(keyword) or default)
-        for keyword, default in (
-            ("SamplesPerPixel", ""),
-            ("PhotometricInterpretation", ""),
-            ("BitsAllocated", ""),
-            ("BitsStored", ""),
-            ("PixelRepresentation", "0"),
-            ("NumberOfFrames", "1"),
-        )
-    )
-    pixels = dataset.get("PixelData")
-    if form != ("1", "MONOCHROME2", "8", "8", "0", "1") or not isinstance(pixels, bytes):
-        raise DeidRefusal(ErrorCode.DICOM_PIXELS_UNSUPPORTED)
-    if (dataset.get("Rows"), dataset.get("Columns")) != (rows, columns):
-        raise DeidRefusal(ErrorCode.DICOM_SHAPE)
-    size = rows * columns
-    if len(pixels) != size + size % 2:
-        raise DeidRefusal(ErrorCode.DICOM_PIXELS_UNSUPPORTED)
-    return pixels[:size]
