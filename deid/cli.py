@@ -1,216 +1,294 @@
 """How is de-identification used alone, from the command line?
 
-`cohortium-deid run` de-identifies a folder or a table; `verify` searches what came out for
-everything that was removed; `explain` prints the keep-list.
+`cohortium-deid run` de-identifies a folder, a file or a table; `verify` examines what came out;
+`explain` lists what is done to every attribute and why; `mapping` shows an encrypted mapping. The
+exit code tells the class of an error; 5 means that something was quarantined or found.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import re
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import click
 import typer
 
-from deid.actions import Kind
-from deid.dicom import DicomDeidentifier, removed_values
-from deid.errors import DeidRefusal
-from deid.profile import SHIPPED, Profile, load_profile, shipped_profile
-from deid.pseudonym import Pseudonymiser
-from deid.report import DeidReport
-from deid.residual import NeedleIndex
-from deid.tabular import TableDeidentifier
-from schemas.errors import CohortiumError, ConfigError, DataRejected, ErrorCode
+from deid.cli_screen import Screen
+from schemas.errors import (
+    CohortiumError,
+    ConfigError,
+    DataRejected,
+    ErrorCode,
+    InternalError,
+)
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="De-identify DICOM files and tables by a keep-list, and verify the result.",
+    rich_markup_mode=None,
+    help="De-identify DICOM files and tables, and verify the result.",
 )  # fmt: skip
 
-_DATE = re.compile(r"[0-9]{4}[-./]?[0-9]{2}[-./]?[0-9]{2}")
+_INTERRUPTED = 130  # what a shell gives a command that Ctrl-C ended; Typer gives it too
 ProfileOption = Annotated[
-    str, typer.Option("--profile", help="a shipped keep-list, or the path of a TOML file")
+    str,
+    typer.Option("--profile", help="basic, research, ehr-table, or the path of a profile file."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
-
-
-@app.command()
-def explain(profile: ProfileOption = "dicom-image", as_json: JsonOption = False) -> None:
-    """Say what stays and what is done to it."""
-    chosen = _profile(profile)
-    if as_json:
-        typer.echo(json.dumps({"digest": chosen.digest, "lines": chosen.explain()}))
-        return
-    typer.echo(f"{chosen.name}  sha256 {chosen.digest}")
-    for line in chosen.explain():
-        typer.echo(f"  {line}")
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document, nothing else.")]
+ProjectOption = Annotated[
+    str, typer.Option("--project", help="Pseudonyms of different projects cannot be linked.")
+]
+PatientColumnOption = Annotated[
+    str, typer.Option("--patient-column", help="The table's column that names the patient.")
+]
 
 
 @app.command()
 def run(
-    source: Annotated[Path, typer.Option("--source", help="a .csv file, or a folder of DICOM")],
-    out: Annotated[Path, typer.Option("--out", help="an empty folder for the clean records")],
-    secret_file: Annotated[Path, typer.Option("--secret-file", help="at least 32 random bytes")],
-    project: Annotated[str, typer.Option("--project", help="pseudonyms differ by project")],
-    profile: ProfileOption = "dicom-image",
-    patient_column: Annotated[
-        str, typer.Option("--patient-column", help="the table's column that names the patient")
-    ] = "PatientID",
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A folder, a DICOM file or a .csv table.")
+    ],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="A new folder, or the one of the last run.")
+    ],
+    key_file: Annotated[
+        Path, typer.Option("--key-file", help="The hospital's key: 32 random bytes.")
+    ],
+    profile: ProfileOption = "research",
+    project: ProjectOption = "",
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=256, help="Processes that clean.")
+    ] = min(4, len(os.sched_getaffinity(0))),
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Where the report (JSON) goes.")
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option("--mapping", help="Which output is which input; written encrypted."),
+    ] = None,
+    mapping_plain: Annotated[
+        bool, typer.Option("--mapping-plain", help="Write the mapping in clear (for tests).")
+    ] = False,
+    accept_faces: Annotated[
+        str | None,
+        typer.Option(
+            "--accept-faces", metavar="REASON", help="Release heads too; REASON is reported."
+        ),
+    ] = None,
+    quarantine: Annotated[
+        Path | None,
+        typer.Option("--quarantine", help="The list of files set aside [OUTPUT.quarantine.csv]."),
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try files again that an earlier run set aside.")
+    ] = False,
+    time_limit: Annotated[
+        float, typer.Option("--time-limit", min=1.0, help="Seconds that one file may take.")
+    ] = 1800.0,
+    patient_column: PatientColumnOption = "PatientID",
     as_json: JsonOption = False,
 ) -> None:
-    """De-identify a table or a folder; what is refused is counted, and left where it is."""
-    chosen = _profile(profile)
-    report = DeidReport()
-    try:
-        pseudonyms = Pseudonymiser(_read(secret_file), project)
-    except ValueError:
-        raise ConfigError(
-            ErrorCode.DEID_SECRET_INVALID,
-            "The de-identification secret must have at least 32 bytes.",
-            hint="Make one with: head -c 32 /dev/urandom > FILE",
-        ) from None
-    out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()):
-        raise ConfigError(
-            ErrorCode.CONFIG_USAGE,
-            "The output folder is not empty.",
-            hint="Name a new folder: clean records never join older ones.",
-        )
-    if source.is_file():
-        _run_table(chosen, pseudonyms, report, source, out / "table.csv", patient_column)
+    """De-identify; what cannot be is set aside with a reason, and the input is never changed.
+
+    Running the same command again goes on where it stopped, and does only what is not done.
+    """
+    from deid.batch.chosen import choose_profile, read_key
+    from deid.batch.run import Order, run_batch
+    from deid.cli_table import is_table, run_table
+    from deid.cli_views import counting, show_run, show_table
+
+    screen = Screen(as_json)
+    key = read_key(key_file)
+    if key.is_exposed:
+        screen.warn("other users of this machine may read the key file; run: chmod 600 on it.")
+    if mapping is not None and mapping_plain:
+        screen.warn("the mapping undoes the de-identification and is written in clear.")
+    order = Order(
+        source=source,
+        output=output,
+        profile=profile,
+        key=key,
+        project=project,
+        workers=workers,
+        accept_faces=accept_faces,
+        report=report,
+        mapping=mapping,
+        mapping_plain=mapping_plain,
+        quarantine=quarantine,
+        key_file=key_file,
+        time_limit_seconds=time_limit,
+        retry=retry,
+    )
+    if is_table(source):
+        body = run_table(order, choose_profile(profile), patient_column)
+        screen.document(body)
+        show_table(screen, order, body)
     else:
-        _run_folder(chosen, pseudonyms, report, source, out)
-    _print(as_json, report.as_mapping())
-    if not report.records:
-        raise DataRejected(
-            ErrorCode.SOURCE_EMPTY,
-            "No record could be de-identified.",
-            hint="See `cohortium-deid explain`; a table needs --profile and --patient-column.",
-        )
+        with screen.progress("Cleaning", counting(source)) as say:
+            outcome = run_batch(
+                order,
+                lambda totals: say(totals.read, f"{totals.quarantined.total():,} set aside"),
+            )
+        body = outcome.report
+        screen.document(body)
+        show_run(screen, order, outcome)
+    _end(body)
+
+
+@app.command()
+def explain(
+    profile: ProfileOption = "research",
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="The conformance page, as in deid/CONFORMANCE.md.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List what is done to every attribute and column, and why."""
+    from deid import conformance
+    from deid.batch.chosen import choose_profile
+    from deid.cli_views import show_explanation
+
+    if markdown:
+        typer.echo(conformance.markdown(), nl=False)
+        return
+    show_explanation(Screen(as_json), choose_profile(profile))
 
 
 @app.command()
 def verify(
-    source: Annotated[Path, typer.Option("--source", help="the raw .csv file or folder")],
-    out: Annotated[Path, typer.Option("--out", help="the folder that `run` wrote")],
-    profile: ProfileOption = "dicom-image",
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The folder that `run` wrote.")],
+    profile: ProfileOption = "research",
+    source: Annotated[
+        Path | None,
+        typer.Option("--source", help="The input, to search for all that was removed from it."),
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", help="The hospital's key; needed with --source.")
+    ] = None,
+    project: ProjectOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Search every clean file, its name too, for every value that had to go."""
-    chosen = _profile(profile)
-    # One patient's shifted date may be another's true one, so dates are only searched record by
-    # record, which `run` does.
-    removed = {text for text in _removed_values(chosen, source) if not _DATE.fullmatch(text)}
-    index = NeedleIndex(sorted(removed))
-    files = sorted(path for path in out.rglob("*") if path.is_file())
-    hits = sum(bool(index.search(path.name.encode() + b"\n" + path.read_bytes())) for path in files)
-    _print(as_json, {"patterns": len(index), "files": len(files), "files_with_a_find": hits})
-    if hits:
+    """Examine every clean file again; with --source, search it for what was removed."""
+    from deid.batch.check import check_folder
+    from deid.batch.chosen import choose_profile, read_key
+    from deid.cli_table import is_table, verify_table
+    from deid.cli_views import counting, show_findings, show_table_findings
+
+    screen, chosen = Screen(as_json), choose_profile(profile)
+    if source is not None and is_table(source):
+        searched, found = verify_table(output, chosen, source)
+        show_table_findings(screen, searched, found)
+        is_clean = not found
+    else:
+        if source is not None and key_file is None:
+            raise ConfigError(
+                ErrorCode.CONFIG_USAGE,
+                "--source needs --key-file.",
+                hint="Only the key tells which clean file came from which input.",
+            )
+        key = read_key(key_file) if key_file is not None else None
+        with screen.progress("Examining", counting(output)) as say:
+            findings = check_folder(
+                output,
+                chosen,
+                source=source,
+                key=key,
+                project=project,
+                progress=lambda found: say(found.files, f"{found.broken:,} broken"),
+            )
+        show_findings(screen, findings, is_searched=source is not None)
+        is_clean = findings.is_clean
+    if not is_clean:
+        raise typer.Exit(DataRejected.exit_code)
+
+
+@app.command("mapping")
+def show_mapping(
+    path: Annotated[Path, typer.Argument(metavar="MAPPING", help="What --mapping wrote.")],
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", help="The key that `run` was given.")
+    ] = None,
+) -> None:
+    """Print a mapping as CSV: which output came from which input."""
+    from deid.batch.chosen import read_key
+    from deid.batch.mapping import read_mapping
+
+    secret = read_key(key_file).secret if key_file is not None else None
+    for _ in read_mapping(path, secret):
+        pass  # to its end first: a part of a mapping must not be taken for the whole
+    for piece in read_mapping(path, secret):
+        sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
+
+
+def _end(body: dict[str, Any]) -> None:
+    """End with the exit code that the counts ask for."""
+    counts = body["counts"]
+    if not counts["read"]:
         raise DataRejected(
-            ErrorCode.IDENTIFIER_LEFT,
-            "A value that had to be removed is still in the output.",
-            hint="Do not use these files; report the profile and the kind of record.",
+            ErrorCode.SOURCE_EMPTY,
+            "The input holds no file or row.",
+            hint="Check the first path of the command.",
         )
+    if counts["quarantined"]:
+        raise typer.Exit(DataRejected.exit_code)
 
 
-def _run_table(
-    profile: Profile,
-    pseudonyms: Pseudonymiser,
-    report: DeidReport,
-    source: Path,
-    target: Path,
-    patient: str,
-) -> None:
-    cleaner = TableDeidentifier(profile, pseudonyms, patient, report)
-    with target.open("w", encoding="utf-8", newline="") as file:
-        writer: csv.DictWriter[str] | None = None
-        for row in _rows(source):
-            try:
-                clean = cleaner.clean(row)
-            except DeidRefusal:
-                continue  # counted in the report
-            if writer is None:
-                writer = csv.DictWriter(file, list(clean))
-                writer.writeheader()
-            writer.writerow(clean)
+# --- the process edge ------------------------------------------------------------------------
 
 
-def _run_folder(
-    profile: Profile, pseudonyms: Pseudonymiser, report: DeidReport, source: Path, out: Path
-) -> None:
-    cleaner = DicomDeidentifier(profile, pseudonyms, report)
-    for path in _files(source):
-        try:
-            image = cleaner.clean(path.read_bytes())
-        except DeidRefusal:
-            continue  # counted in the report
-        (out / f"{image.uid}.dcm").write_bytes(image.raw)  # the old name may name the patient
-
-
-def _removed_values(profile: Profile, source: Path) -> set[str]:
-    if not source.is_file():
-        values: set[str] = set()
-        for path in _files(source):
-            values |= removed_values(profile, path.read_bytes())
-        return values
-    kept = {name for name, action in profile.table.items() if action.kind is Kind.KEEP}
-    return {v for row in _rows(source) for name, v in row.items() if name not in kept}
-
-
-def _rows(source: Path) -> Iterator[dict[str, str]]:
-    with source.open(encoding=_encoding(source), newline="") as file:
-        for row in csv.DictReader(file, restval="", restkey="\x00"):
-            row.pop("\x00", None)
-            yield row
-
-
-def _encoding(source: Path) -> str:
-    raw = source.read_bytes()
-    for encoding in ("utf-8-sig", "cp949"):
-        try:
-            raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        return encoding
-    raise DataRejected(ErrorCode.FILE_ENCODING, ErrorCode.FILE_ENCODING.meaning)
-
-
-def _files(source: Path) -> list[Path]:
-    if not source.is_dir():
-        raise ConfigError(ErrorCode.SOURCE_MISSING, ErrorCode.SOURCE_MISSING.meaning)
-    return sorted(path for path in source.rglob("*") if path.is_file())
-
-
-def _profile(name: str) -> Profile:
-    return shipped_profile(name) if name in SHIPPED else load_profile(Path(name))
-
-
-def _read(path: Path) -> bytes:
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command line and give its exit code (0, 2 for usage, or the error's class)."""
+    screen = Screen("--json" in arguments)
     try:
-        return path.read_bytes()
-    except OSError:
-        raise ConfigError(ErrorCode.KEY_MISSING, ErrorCode.KEY_MISSING.meaning) from None
+        status = app(list(arguments), prog_name="cohortium-deid", standalone_mode=False)
+        return _interrupted() if status == _INTERRUPTED else int(status or 0)
+    except CohortiumError as error:
+        screen.error(error)
+        return error.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _interrupted()
+    except click.exceptions.NoArgsIsHelpError as error:
+        typer.echo(error.format_message())
+        return ConfigError.exit_code
+    except click.ClickException as error:
+        usage = ConfigError(
+            ErrorCode.CONFIG_USAGE,
+            error.format_message(),
+            hint="`cohortium-deid COMMAND --help` lists what it takes.",
+        )
+        screen.error(usage)
+        return usage.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # the process edge: a traceback would quote paths and values
+        if os.environ.get("COHORTIUM_DEBUG") == "1":
+            raise
+        screen.error(
+            InternalError(
+                ErrorCode.INTERNAL_UNEXPECTED,
+                "The command failed in a way nobody foresaw; clean files already there are whole.",
+                hint="Run it again with COHORTIUM_DEBUG=1 and report what you see.",
+                detail=type(error).__name__,
+            )
+        )
+        return InternalError.exit_code
 
 
-def _print(as_json: bool, body: object) -> None:
-    typer.echo(json.dumps(body, indent=None if as_json else 2))
+def _interrupted() -> int:
+    print("Stopped. Run the same command again to go on.", file=sys.stderr)
+    return _INTERRUPTED
 
 
 def main() -> None:
-    """Run the command; an error ends with its sentence and its class's exit code."""
-    try:
-        app()
-    except CohortiumError as error:
-        if "--json" in sys.argv:
-            body = {"code": error.code.value, "sentence": error.sentence, "hint": error.hint}
-            typer.echo(json.dumps({"error": body}))
-        else:
-            typer.echo(str(error), err=True)
-        sys.exit(error.exit_code)
+    """Run ``cohortium-deid``."""
+    status = run_command(sys.argv[1:])
+    if "deid.batch.pool" in sys.modules:
+        sys.modules["deid.batch.pool"].stop_server()
+    sys.exit(status)
 
 
 if __name__ == "__main__":

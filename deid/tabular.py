@@ -70,7 +70,7 @@ class TableDeidentifier:
                     clean[column] = self._pseudonyms.record(text) if text.strip() else ""
                 case Kind.SHIFT_DATE:
                     clean[column] = self._shift(text, patient)
-                case Kind.EMPTY | Kind.UID:  # not an action of tables: the profile refuses it
+                case _:  # no action of tables: the profile refuses it
                     continue
             removed.append(text)
         self._check_residual(clean, removed)

@@ -189,6 +189,16 @@ def check_versions(_site: SiteContext) -> Finding:
     return _green("Flower version", installed)
 
 
+def check_text_detection(_site: SiteContext) -> Finding:
+    """Without it, images that may show a name in their pixels cannot be taken in."""
+    from deid.batch.chosen import text_detection_installed
+
+    if not text_detection_installed():
+        return _amber("text detection", "not installed: images that may carry text are "
+                                        "set aside; install cohortium[text-detection]")  # fmt: skip
+    return _green("text detection", "installed; burned-in text is looked for in every image")
+
+
 def check_enrolment(site: SiteContext) -> Finding:
     """The certificate is there and not about to end."""
     from cryptography import x509
@@ -253,6 +263,7 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("other hospitals", check_peers),
     ("Flower version", check_versions),
     ("Flower hardening", check_hardening),
+    ("text detection", check_text_detection),
     ("certificate", check_enrolment),
     ("coordinator", check_reachable),
 )

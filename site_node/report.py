@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
+from deid.batch.advice import ADVICE
 from schemas.errors import CohortiumError, ErrorCode, InternalError, TrustError
 from site_node.config import write_atomically
 from site_node.governance.audit import AuditWord
 from site_node.plan_view import plan_state_words
-from site_node.screen import Screen, mapping_rows
+from site_node.screen import Screen
 
 if TYPE_CHECKING:
     from schemas.governance.study import StudyPlan
@@ -117,8 +119,13 @@ def show_report(screen: Screen, report: IngestReport) -> None:
     )
     if report.quarantined:
         screen.title("Quarantined, by reason")
-        rows = mapping_rows(report.quarantined)
-        screen.table(("reason", "records"), rows)
+        for word, count in sorted(report.quarantined.items(), key=lambda item: -item[1]):
+            code = ErrorCode(word)
+            screen.exact(f"  {count:>7,}  {code.meaning} [{word}]")
+            if advice := ADVICE.get(code):
+                margin = " " * 11
+                screen.exact(textwrap.fill(advice, 96, initial_indent=margin,
+                                           subsequent_indent=margin))  # fmt: skip
     if report.findings:
         screen.title("Findings (they stay at this hospital)")
         screen.table(

@@ -6,7 +6,7 @@ import json
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -226,11 +226,6 @@ def amount(n_bytes: int) -> str:
             return f"{n_bytes:,} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} GiB"
-
-
-def mapping_rows(values: Mapping[str, int]) -> list[tuple[str, str]]:
-    """Turn counts by name into table rows."""
-    return [(name, f"{count:,}") for name, count in sorted(values.items())]
 
 
 def _escaped(text: str) -> str:

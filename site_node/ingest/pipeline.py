@@ -8,6 +8,7 @@ otherwise.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from pathlib import Path
 from deid import DeidRefusal, DeidReport, Profile, Pseudonymiser, shipped_profile
 from deid.actions import Kind as ActionKind
 from deid.dicom import DicomDeidentifier, pixel_plane
+from deid.pixels import TextDetector
 from deid.tabular import TableDeidentifier
 from schemas.errors import ConfigError, ErrorCode
 from schemas.governance.study import DataTerms
@@ -44,7 +46,7 @@ ACCESSION_COLUMN = "AccessionNumber"
 Progress = Callable[[int, int], None]
 """Called with (records done, records in all; 0 if unknown)."""
 
-_PROFILES = {"table": "ehr-table", "dicom": "dicom-image"}
+_PROFILES = {"table": "ehr-table", "dicom": "research"}
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ class _Run:
 
 
 def profile_for(data: DataTerms) -> Profile:
-    """Give the shipped keep-list for a study's kind of source; its digest stands in the plan."""
+    """Give the shipped profile for a study's kind of source; its digest stands in the plan."""
     return shipped_profile(_PROFILES[data.source])
 
 
@@ -231,7 +233,11 @@ def _labels(run: _Run, source: Path) -> dict[tuple[str, str], _Label]:
 def _image_rows(run: _Run, source: Path) -> Iterator[StudyRow]:
     """Give the images that are clean, have a label and the size the study asks for."""
     labels = _labels(run, source)
-    cleaner = DicomDeidentifier(run.profile, run.pseudonyms, run.deid)
+    # Faces are held back: a site node has no steward's exception. An image without a patient's
+    # number is refused, because patients are what the study protects and counts.
+    cleaner = DicomDeidentifier(
+        run.profile, run.pseudonyms, run.deid, detector=_text_detector(), require_patient=True
+    )
     files = image_files(source)
     if not files:
         run.findings.append(_extract_finding(ErrorCode.SOURCE_EMPTY))
@@ -347,6 +353,12 @@ def _check_profile(run: _Run) -> None:
             "The study asks for a column that the de-identification profile does not keep.",
             hint="The plan's data terms and its de-identification profile must fit.",
         )
+
+
+@functools.cache
+def _text_detector() -> TextDetector | None:
+    """Load the network that finds text in pixels, once; None if it is not installed."""
+    return TextDetector.load()
 
 
 def _extract_finding(code: ErrorCode) -> Finding:

@@ -1,8 +1,8 @@
 """Which records were set aside, why, and where does the steward find them?
 
-An entry is a code, a column of the contract and a pointer (a line of the extract, or the place of
-a file in the sorted raw folder). File names, cells and identifiers are never copied: the original
-stays untouched in the raw folder, and the steward looks there.
+An entry is a code with its meaning, a column of the contract and a pointer (a line of the extract,
+or the place of a file in the sorted raw folder). File names, cells and identifiers are never
+copied: the original stays untouched in the raw folder, and the steward looks there.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class Quarantine:
                     "pointer": entry.pointer,
                     "code": entry.code.value,
                     "column": entry.column,
+                    "meaning": entry.code.meaning,
                 }
                 file.write(json.dumps(line, separators=(",", ":")) + "\n")
             file.flush()

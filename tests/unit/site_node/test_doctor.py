@@ -114,3 +114,12 @@ def test_hardening_is_checked_in_what_would_be_started(
     monkeypatch.setattr("site_node.flower.launch.child_environment", lambda _home, base: dict(base))
     found = {finding.check: finding.colour for finding in examine(site.home, site.clock)}
     assert found["Flower hardening"] is Colour.RED
+
+
+def test_missing_text_detection_is_amber_and_says_what_follows(
+    site: SiteContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert doctor.check_text_detection(site).colour is Colour.GREEN
+    monkeypatch.setattr("deid.batch.chosen.importlib.util.find_spec", lambda _name: None)
+    found = doctor.check_text_detection(site)
+    assert found.colour is Colour.AMBER and "text-detection" in found.text

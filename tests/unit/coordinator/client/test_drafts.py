@@ -59,7 +59,7 @@ def test_a_draft_begins_with_the_studys_own_name() -> None:
 
 
 def test_profile_digests_are_those_of_the_shipped_keep_lists() -> None:
-    for source, profile in (("table", "ehr-table"), ("dicom", "dicom-image")):
+    for source, profile in (("table", "ehr-table"), ("dicom", "research")):
         assert drafts._profile_digest({"source": source}) == shipped_profile(profile).digest
 
 

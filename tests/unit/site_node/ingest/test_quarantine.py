@@ -23,7 +23,10 @@ def test_entries_are_counted_and_written_as_codes_and_pointers(tmp_path: Path) -
     path = quarantine.write(tmp_path / "q", "heart")
     lines = [json.loads(line) for line in path.read_text("ascii").splitlines()]
     code = "ingest.row_incomplete"
-    assert lines[0] == {"kind": "row", "pointer": 4, "code": code, "column": "chol"}
+    meaning = ErrorCode.ROW_INCOMPLETE.meaning
+    assert lines[0] == {
+        "kind": "row", "pointer": 4, "code": code, "column": "chol", "meaning": meaning
+    }  # fmt: skip
     assert path.stat().st_mode & 0o077 == 0
 
 

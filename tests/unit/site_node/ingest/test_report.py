@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from schemas.errors import ErrorCode
 from site_node.ingest.report import DeidCounts, IngestReport, SplitCounts
+from site_node.report import show_report
+from site_node.screen import Screen
 
 
 def _body(**changes: Any) -> dict[str, Any]:
@@ -47,3 +50,13 @@ def test_a_report_is_canonical_json_and_says_whether_data_were_stored() -> None:
 def test_a_report_whose_counts_do_not_add_up_cannot_be_built(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="add up"):
         IngestReport(**_body(**change))
+
+
+def test_the_screen_says_what_each_reason_means_and_what_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reasons = {"ingest.dicom_face": 1, "ingest.row_malformed": 1}
+    show_report(Screen(), IngestReport(**_body(quarantined=reasons)))
+    shown = capsys.readouterr().out
+    assert ErrorCode.DICOM_FACE_HEAD.meaning in shown and "defacing" in shown
+    assert ErrorCode.ROW_MALFORMED.meaning in shown
