@@ -84,7 +84,7 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)
     surprises: Counter[str] = field(default_factory=Counter)  # errors ended at the record's edge
     findings: list[Finding] = field(default_factory=list)
-    slowest_seconds: float = 0.0
+    slowest_seconds: float = 0.0  # of CPU, in `clean` alone
     peak_bytes: int = 0
 
     def add(self, other: Tally) -> None:
@@ -136,9 +136,7 @@ class Fuzzer:
         with _watching(tally) as said:
             for case in cases:
                 note(case)
-                started = time.monotonic()
                 outcome, rule, detail = self._case(case, tally)
-                tally.slowest_seconds = max(tally.slowest_seconds, time.monotonic() - started)
                 if not rule and (words := said()):
                     rule, detail = "said something", words
                 tally.outcomes[outcome] += 1
@@ -159,6 +157,7 @@ class Fuzzer:
             accept_faces=rng.choice((None, "fuzz")),
             require_patient=rng.random() < 0.1,
         )
+        started = time.process_time()
         signal.setitimer(signal.ITIMER_REAL, CASE_SECONDS)
         try:
             clean = cleaner.clean(raw)
@@ -172,26 +171,39 @@ class Fuzzer:
             return "crash", type(error).__name__, traceback.format_exc(limit=-3)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            tally.slowest_seconds = max(tally.slowest_seconds, time.process_time() - started)
         try:
             return "released", *self._released(raw, clean.raw, name)
         except Exception as error:  # noqa: BLE001 - so is what the checks stumble over
             return "released", f"unreadable: {type(error).__name__}", traceback.format_exc(limit=-3)
 
     def _released(self, raw: bytes, written: bytes, name: str) -> tuple[str, str]:
+        if not _can_be_walked(written) and _can_be_walked(raw):
+            return "pydicom can walk the source, not the release", ""
         with engine.silent_pydicom:
             dataset = pydicom.dcmread(BytesIO(written))
-            for element in dataset.iterall():
-                str(element.VR)
         profile = self._profiles[name]
         rules = self._rules[name].for_class(str(dataset.SOPClassUID))
         faults = verify_output(written, rules, profile, compile_needles(()))
         if faults:
             return "released against the rules", f"{faults[0].kind} {faults[0].tag}"
-        dates = {text for text in removed_values(profile, raw) if text.isdigit() and len(text) == 8}
-        needles = compile_needles(removed_values(profile, raw) - dates)
+        removed = removed_values(profile, raw)
+        dates = {text for text in removed if text.isdigit() and len(text) == 8}  # they may recur
+        needles = compile_needles(removed - dates)
         if verify_output(written, rules, profile, needles):
             return "a removed value was released", ""
         return "", ""
+
+
+def _can_be_walked(raw: bytes) -> bool:
+    """Tell whether pydicom reads every element; of a damaged file it need not."""
+    with engine.silent_pydicom:
+        try:
+            for element in pydicom.dcmread(BytesIO(raw), force=True).iterall():
+                str(element.VR)
+        except Exception:  # noqa: BLE001 - it raises many kinds
+            return False
+    return True
 
 
 def _plain(refusal: DeidRefusal) -> DeidRefusal:
@@ -343,7 +355,7 @@ def _report(total: Tally, chosen: argparse.Namespace, n_seeds: int, seconds: flo
         "errors_ended_at_the_edge": dict(total.surprises.most_common()),
         "findings": [asdict(finding) for finding in total.findings[:200]],
         "n_findings": len(total.findings),
-        "slowest_case_seconds": round(total.slowest_seconds, 2),
+        "slowest_case_cpu_seconds": round(total.slowest_seconds, 2),
         "peak_memory_mib": total.peak_bytes >> 20,
         "seconds": round(seconds, 1),
     }

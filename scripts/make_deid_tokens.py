@@ -13,6 +13,7 @@ import re
 import sys
 import textwrap
 from pathlib import Path
+from typing import cast
 
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.sr._concepts_dict import concepts
@@ -23,6 +24,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "deid" / "data" / "tokens"
 _BREEDS = frozenset({7480, 7481, 7486})  # CIDs of animal breeds and registries: place names
 _MONTHS = frozenset(name.lower() for name in calendar.month_name if name not in ("", "May"))
 _CUES = frozenset({"mrn", "ssn", "dob"})  # behind these stands a number
+_Concepts = dict[str, dict[str, dict[str, tuple[str, list[int]]]]]  # scheme, keyword, code
 _LETTERS = re.compile(r"[^\W\d_]+")
 
 
@@ -49,7 +51,7 @@ def read(name: str) -> set[str]:
 def _standard() -> list[str]:
     meanings = [
         meaning
-        for keywords in concepts.values()
+        for keywords in cast(_Concepts, concepts).values()
         for codes in keywords.values()
         for meaning, groups in codes.values()
         if not set(groups) <= _BREEDS

@@ -64,12 +64,13 @@ class Charset:
         first = self._encodings[0]
         if _ESCAPE in value:
             return decode_bytes(value, self._encodings, delimiters)
-        if first not in _LATIN or len(self._encodings) > 1:
+        if first not in _LATIN:
             try:
                 return value.decode(first)
             except UnicodeDecodeError:
                 pass
-        for other in ("utf-8",) if first == "latin_1" else ("utf-8", "cp949"):
+        korean = first != "latin_1" or _HANGUL.fullmatch(value) is not None
+        for other in ("utf-8", "cp949") if korean else ("utf-8",):
             try:
                 return value.decode(other)
             except UnicodeDecodeError:
@@ -77,6 +78,9 @@ class Charset:
         return value.decode(first, "replace")
 
 
+# Two or more syllables of KS X 1001 and nothing else beyond ASCII: as Latin-1 it would be rows of
+# capitals with accents, which no language writes.
+_HANGUL = re.compile(rb"(?:[\x00-\x7f]*+(?:[\xb0-\xc8][\xa1-\xfe]){2,})++[\x00-\x7f]*+")
 # Any byte is valid in these, so that failing to decode cannot show a wrong declaration.
 _LATIN = frozenset(["iso8859", "latin_1"])
 

@@ -64,9 +64,7 @@ def is_code(part: str) -> bool:
     return part.isascii() and (in_repertoire("CS", part.encode("ascii")) or is_common(part))
 
 
-@lru_cache(
-    maxsize=4_096
-)  # a hospital's files share a few hundred; a hostile one cannot fill memory
+@lru_cache(maxsize=4_096)  # a hospital shares a few hundred; bounded for hostile files
 def is_known_code(value: bytes) -> bool:
     """Tell a coded value of ordinary words alone, in which nobody's name needs to be looked for."""
     return value.isascii() and all(is_common(part) for part in value.decode("ascii").split("\\"))

@@ -8,6 +8,7 @@ but the detector sees it, so a picture is redacted on detection and never on rea
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -65,6 +66,8 @@ class TextDetector:
                 "The text detection installed here has another model than the one measured.",
                 hint="Install the extra again: cohortium[text-detection].",
             )
+        # Official builds of the runtime report to their maker unless this stands before the import.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         import onnxruntime  # here: optional, and a second to import
 
         options = onnxruntime.SessionOptions()

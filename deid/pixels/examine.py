@@ -1,7 +1,7 @@
 """What is done about the pixels of one object: looked at, blanked, stripped, or refused?
 
-Order: what the object's class can show, then what its header declares, then the rules for
-ultrasound and devices, then the detector on every frame, then one redaction. Nothing is passed
+Order: what the object's class can show, then what its header declares, then the detector on every
+frame, then the rules for ultrasound and devices, then one redaction. Nothing is passed
 on a guess: a picture of a kind that carries writing is refused where no detector is installed.
 """
 
@@ -16,7 +16,7 @@ from deid.pixels.boxes import clipped, covered_fraction
 from deid.pixels.codec import open_frames
 from deid.pixels.detector import TextDetector
 from deid.pixels.devices import device_boxes
-from deid.pixels.find import MIN_SIDE, find_boxes
+from deid.pixels.find import find_boxes, too_small
 from deid.pixels.form import pixel_keyword
 from deid.pixels.kinds import carries_text, is_picture
 from deid.pixels.redact import redact
@@ -80,8 +80,9 @@ def examine(
         detector: None when the optional extra is not installed.
 
     Raises:
-        DeidRefusal: DICOM_BURNED_IN (declared, and the profile does not clean pixels),
-            TEXT_DETECTION_MISSING, DICOM_PIXELS_UNDECODABLE, DICOM_REDACTION_TOO_LARGE.
+        DeidRefusal: DICOM_BURNED_IN (declared, but the profile does not clean pixels or the
+            picture is too small to be examined), TEXT_DETECTION_MISSING,
+            DICOM_PIXELS_UNDECODABLE, DICOM_REDACTION_TOO_LARGE.
     """
     keyword = pixel_keyword(dataset)
     if keyword is None:
@@ -89,11 +90,13 @@ def examine(
     frames = _frame_count(dataset)
     if keyword != "PixelData" or not is_picture(dataset):
         return _untouched(dataset, transfer_syntax, _unexamined(frames, "not-a-picture"))
+    tiny = _is_tiny(dataset, transfer_syntax)
+    declared = str(dataset.get("BurnedInAnnotation") or "").strip().upper() == "YES"
+    if declared and (tiny or not profile.clean_pixels):
+        raise DeidRefusal(ErrorCode.DICOM_BURNED_IN)
     if not profile.clean_pixels:
-        if str(dataset.get("BurnedInAnnotation") or "").strip().upper() == "YES":
-            raise DeidRefusal(ErrorCode.DICOM_BURNED_IN)
         return _untouched(dataset, transfer_syntax, _unexamined(frames, "not-examined-by-profile"))
-    if min(_side(dataset, "Rows"), _side(dataset, "Columns")) < MIN_SIDE:
+    if tiny:
         return _untouched(dataset, transfer_syntax, _unexamined(frames, "too-small"), "NO")
     if detector is None:
         if carries_text(dataset):
@@ -108,8 +111,9 @@ def _cleaned(
     frames = open_frames(dataset, transfer_syntax)
     if not frames.count:
         return _untouched(dataset, transfer_syntax, _unexamined(0, "no-pixels"))
-    ruled = clipped((*region_boxes(dataset), *device_boxes(dataset)), frames.rows, frames.columns)
     detected = find_boxes(frames, detector)
+    rules = (*region_boxes(dataset, detected), *device_boxes(dataset))
+    ruled = clipped(rules, frames.rows, frames.columns)
     boxes = (*ruled, *detected)
     removed = covered_fraction(boxes, frames.rows, frames.columns, frames.count)
     report = PixelReport(
@@ -145,6 +149,10 @@ def _frame_count(dataset: Dataset) -> int:
         return 1
 
 
-def _side(dataset: Dataset, keyword: str) -> int:
-    value = dataset.get(keyword)
-    return value if isinstance(value, int) else 0
+def _is_tiny(dataset: Dataset, transfer_syntax: str) -> bool:
+    """Whether no line fits in, by the header and, lest that lies, by the code stream too."""
+    sides = [dataset.get("Rows"), dataset.get("Columns")]
+    if all(isinstance(side, int) for side in sides) and not too_small(*sides):
+        return False
+    frames = open_frames(dataset, transfer_syntax)
+    return not frames.count or too_small(*frames.size(0))

@@ -20,7 +20,7 @@ from deid.pixels.detector import TextDetector
 # Pixels of one object that are looked at twice: a picture or a short loop wholly, of a long loop
 # every n-th frame, the others once. A line that only the second look sees is carried to the rest.
 THOROUGH_PIXELS = 4_000_000
-MIN_SIDE = 32  # a legible line with its surroundings does not fit into less
+MIN_HEIGHT, MIN_LENGTH = 12, 32  # pixels: no legible line is lower, or shorter, than that
 SAME_LINE = 0.8  # correlation from which two frames show the same writing in one place
 MOST_LOOKS = 8  # different writings kept of one place: a counter has one for every frame
 
@@ -37,6 +37,11 @@ class GreyFrames(Protocol):
 
     def grey(self, index: int) -> NDArray[np.uint8]:
         """One frame as a grey picture, shape (rows, columns)."""
+
+
+def too_small(rows: int, columns: int) -> bool:
+    """Whether no legible line fits into a picture of that size."""
+    return min(rows, columns) < MIN_HEIGHT or max(rows, columns) < MIN_LENGTH
 
 
 def find_boxes(frames: GreyFrames, detector: TextDetector) -> tuple[Box, ...]:

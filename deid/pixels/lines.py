@@ -1,8 +1,8 @@
 """Which of the patches that a network marked are lines of writing, and how large is each?
 
 Measured on real pictures: almost every false patch is a whole organ, and the rest are seen at one
-magnification only. So a line is bounded in height, and what the second look alone shows must have
-the edges of print: from paper to ink within a pixel, where anatomy takes several.
+magnification only. So a line is bounded in height, and what one look alone shows must have the
+edges of print: from paper to ink within a pixel, where anatomy takes several.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from deid.pixels.boxes import Box, grown
 STROKE = 0.3  # from this probability on, a pixel belongs to writing
 SURE = 0.5  # least mean probability of a patch
 STEP = 0.35  # a jump between neighbours of this share of the patch's contrast is an edge of print
-FAINT = 0.15  # the same, for the faintest edge that keeps a patch's end from being cut off
-EDGES = 1.2  # least share of such edges, times the height in pixels (tall print has fewer)
+FAINT = 0.1  # the same, for the faintest edge that keeps a patch's end from being cut off
+EDGES = 1.0  # least share of such edges, times the height in pixels (tall print has fewer)
+SURE_TALL = 0.7  # the same, for a patch taller than TALL: letters of that size are plain to see
 UNCLIP = 1.6  # the network marks the middle of a line; area * UNCLIP / perimeter leads to its rim
 TALLEST = 96  # pixels: the tallest line with its rim; 28-pixel print has about 45
-TALL = 48  # pixels: from here on both looks together are not believed without edges of print
+TALL = 48  # pixels: a taller patch is not believed without edges of print
 RIM = 5  # pixels left around the outermost edges when a smooth end is cut off
 LEAST = 3  # pixels: a smaller patch is a dot
 
@@ -94,23 +95,47 @@ def lines_of(
         Boxes, pieces of one line joined, grown by a few pixels, in reading order.
     """
     rows, columns = grey.shape
-    tallest = min(TALLEST, 0.45 * min(rows, columns))
-    lines: list[Patch] = []
-    seen = np.zeros((rows, columns), dtype=np.bool_)
-    for patch in once:
-        low, window = min(patch.height, patch.width), _window(patch, rows, columns)
-        if low <= tallest and (low <= TALL or _printed(grey[window], low)):
-            lines.append(patch)
-            seen[window] = True
+    strip = columns >= 4 * rows  # a picture that may be one line
+    tallest = min(TALLEST, rows if strip else 0.45 * min(rows, columns))
     second = tallest if scale > 1 else tallest / scale
-    for patch in again:
-        low, window = min(patch.height, patch.width), _window(patch, rows, columns)
-        if low <= second and (
-            (low <= TALL and seen[window].mean() >= 0.5) or _printed(grey[window], low)
-        ):
-            lines.append(patch)
+    looks = (
+        [patch for patch in once if min(patch.height, patch.width) <= tallest],
+        [patch for patch in again if min(patch.height, patch.width) <= second],
+    )
+    marked = [_marked(look, rows, columns) for look in looks]
+    lines: list[Patch] = []
+    for look, other in ((looks[0], marked[1]), (looks[1], marked[0])):
+        for patch in look:
+            window, low = _window(patch, rows, columns), min(patch.height, patch.width)
+            agreed = low <= TALL and other[window].mean() >= 0.5
+            likely = low <= TALL or patch.score >= SURE_TALL
+            if agreed or (likely and _printed(grey[window], low)):
+                lines.append(patch)
+    lines = _without_wrappings(lines, columns)
     trimmed = [_trimmed(grey, patch) for patch in lines]
     return [_with_margin(patch, rows, columns) for patch in _joined(trimmed)]
+
+
+def _marked(patches: list[Patch], rows: int, columns: int) -> NDArray[np.bool_]:
+    mask = np.zeros((rows, columns), dtype=np.bool_)
+    for patch in patches:
+        mask[_window(patch, rows, columns)] = True
+    return mask
+
+
+def _without_wrappings(patches: list[Patch], columns: int) -> list[Patch]:
+    """Leave out tall patches around lower ones: one look ran a line and an organ together."""
+    kept: list[Patch] = []
+    for patch in sorted(patches, key=lambda p: (p.height, p.top, p.left)):
+        if patch.height > TALL:
+            across = np.zeros(columns, dtype=np.bool_)
+            for line in kept:
+                if line.top < patch.bottom and line.bottom > patch.top:
+                    across[max(0, int(line.left)) : max(0, int(line.right))] = True
+            if across[max(0, int(patch.left)) : max(0, int(patch.right))].mean() >= 0.5:
+                continue
+        kept.append(patch)
+    return kept
 
 
 def _printed(part: NDArray[np.uint8], height: float) -> bool:
@@ -139,8 +164,8 @@ def _trimmed(grey: NDArray[np.uint8], patch: Patch) -> Patch:
     jumps, contrast = _jumps(part)
     edges = jumps > FAINT * contrast
     low = min(patch.height, patch.width)
-    first, last = _ends(edges.any(axis=1), 0.4 * low)
-    left, right = _ends(edges.any(axis=0), 0.75 * low)
+    first, last = _ends(np.asarray(edges.any(axis=1)), 0.4 * low)
+    left, right = _ends(np.asarray(edges.any(axis=0)), 0.75 * low)
     return Patch(
         max(patch.top, down.start + first),
         max(patch.left, across.start + left),

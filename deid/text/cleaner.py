@@ -106,17 +106,21 @@ def _clean_common(text: str) -> str:
 
 def _clean_once(folded: Folded, own: Sequence[tuple[int, int]]) -> str:
     text = folded.text
+    spans = [*own, *(pattern_spans(text) if len(text) > 2 else ()), *_long_numbers(text)]
+    if not spans:
+        words = WORD.findall(text)
+        if (
+            all(map(word_allowed, words))
+            and cue("title").isdisjoint(words)
+            and cue("honorific").isdisjoint(words)
+        ):
+            return folded.original
     removed = bytearray(len(text))
-    for start, end in own:
-        removed[start:end] = b"\x01" * (end - start)
-    if len(text) > 2:
-        for start, end in pattern_spans(text):
-            removed[start:end] = b"\x01" * (end - start)
-    for start, end in _long_numbers(text):
+    for start, end in spans:
         removed[start:end] = b"\x01" * (end - start)
     tokens = _tokens(folded, removed)
     _drop_names(text, tokens)
-    if all(token.kept for token in tokens) and not any(removed):
+    if not spans and all(token.kept for token in tokens):
         return folded.original
     return close_gaps(
         folded.original,

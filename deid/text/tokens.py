@@ -262,9 +262,9 @@ def _compound(word: str) -> bool:
     if word in lists.korean:
         return True
     # a surname and two syllables read like a name, whatever the syllables mean
-    if len(word) == 3 and word[0] in lists.cues["surname"]:
-        if word[:2] not in lists.korean or word[2] in lists.cues["name_tail"]:
-            return False
+    named = word[:2] not in lists.korean or word[-1] in lists.cues["name_tail"]
+    if len(word) == 3 and word[0] in lists.cues["surname"] and named:
+        return False
     reach = [False] * (len(word) + 1)
     reach[0] = True
     longest = [0] * (len(word) + 1)

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("schemas", "deid", "site_node", "coordinator")
 RUN = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command as c"
+DOCSTRING = '"""Planted."""\n'
 LINTER = [sys.executable, "-c", f"{RUN}; c()", "--no-cache"]
 
 
@@ -47,6 +48,10 @@ def test_contracts_hold(copy_of_the_house: Path) -> None:
         ("coordinator/planted.py", "import pydicom"),
         ("deid/planted.py", "import socket"),
         ("deid/planted.py", "import torch"),
+        ("deid/text/planted.py", "import pydicom"),
+        ("deid/pixels/planted.py", "import deid.dicom"),
+        ("deid/dicom/planted.py", "import deid.batch"),
+        ("deid/needles.py", "import deid.dicom"),
         ("schemas/planted.py", "import random"),
         ("schemas/planted.py", "import sqlite3"),
         ("schemas/planted.py", "import flwr"),
@@ -59,10 +64,13 @@ def test_contracts_hold(copy_of_the_house: Path) -> None:
 )
 def test_a_planted_violation_is_found(copy_of_the_house: Path, module: str, line: str) -> None:
     planted = copy_of_the_house / module
-    planted.write_text(f'"""Planted."""\n\n{line}\n')
+    before = planted.read_text(encoding="utf-8") if planted.exists() else None
+    planted.write_text(f"{before or DOCSTRING}\n{line}\n", encoding="utf-8")
     try:
         outcome = lint(copy_of_the_house)
     finally:
         planted.unlink()
+        if before is not None:
+            planted.write_text(before, encoding="utf-8")
     assert outcome.returncode != 0, outcome.stdout
     assert "BROKEN" in outcome.stdout

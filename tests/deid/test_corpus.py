@@ -151,6 +151,16 @@ def test_images_and_table_rows_of_one_patient_join_under_one_key(
     assert row["visit_date"].replace("-", "") == image.StudyDate
 
 
+def test_two_workers_release_the_same_bytes_as_one(
+    hospitals: tuple[Path, dict[str, Ran]], tmp_path: Path
+) -> None:
+    folder, runs = hospitals
+    both = run_command(folder / "in", tmp_path, detect=False, workers=2, key=b"a" * 32)
+    for name, path in runs["a"].released.items():
+        assert both.released[name].read_bytes() == path.read_bytes()
+        assert both.released[name].parts[-3:] == path.parts[-3:]
+
+
 def test_the_mapping_names_every_released_file_once(
     hospitals: tuple[Path, dict[str, Ran]],
 ) -> None:

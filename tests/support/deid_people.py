@@ -166,7 +166,8 @@ def person(seed: str) -> Person:
     return Person(
         country="JP" if japanese else "US", family=family, given=given, given_spaced=given,
         hanja=(family_jp[1], given_jp[1]) if japanese else ("", ""),
-        hangul=(family_jp[2], given_jp[2]) if japanese else ("", ""), rrn=f"{rng.randrange(101, 665)}-{digits(2)}-{digits(3)}7",
+        hangul=(family_jp[2], given_jp[2]) if japanese else ("", ""),
+        rrn=f"{rng.randrange(101, 665)}-{digits(2)}-{digits(3)}7",
         foreigner=f"9{digits(2)}-7{digits(1)}-{digits(4)}", mobile=f"(617) 555-{digits(4)}",
         landline=f"617-555-{digits(4)}", email=f"{given.lower()}.{digits(3)}@larkmail.example",
         address=f"{digits(3)} {road} Lane, Boston, MA 021{digits(2)}", road=road,

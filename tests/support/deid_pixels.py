@@ -102,7 +102,7 @@ def _encode_frame(dataset: Dataset, frame: NDArray[np.generic], syntax: str) -> 
         if colour and photometric not in ("YBR_RCT", "YBR_ICT", "RGB"):
             raise CannotEncode(syntax)
         transform = photometric in ("YBR_RCT", "YBR_ICT")
-        lossless = kind == "90" or photometric == "YBR_RCT"
+        lossless = kind == "90" or photometric == "YBR_RCT" or frame.dtype.kind == "i"
         return bytes(
             imagecodecs.jpeg2k_encode(
                 frame, level=0 if lossless else 60, codecformat="j2k", reversible=lossless,

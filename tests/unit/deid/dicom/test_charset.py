@@ -15,8 +15,11 @@ from deid.dicom.quiet import silent_pydicom
         (b"GB18030", "王^小东".encode("gb18030"), "王^小东"),
         (b"\\ISO 2022 IR 149", b"\x1b$)C" + "김희중".encode("euc_kr"), "김희중"),
         (b"", "홍길동".encode("cp949"), "홍길동"),
+        (b"\\ISO 2022 IR 149", "홍길동".encode("cp949"), "홍길동"),  # the escape left out
         (b"", "홍길동".encode(), "홍길동"),
         (b"ISO_IR 100", "홍길동".encode(), "홍길동"),
+        (b"ISO_IR 100", b"CHEST " + "홍길동".encode("cp949"), "CHEST 홍길동"),
+        (b"ISO_IR 100", "Größe ÄÖÜ é".encode("latin-1"), "Größe ÄÖÜ é"),
         (b"NO SUCH SET", b"plain", "plain"),
         (b"", b"padded \0", "padded"),
     ],

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import os
+import subprocess
+import sys
 import zlib
 from importlib.machinery import ModuleSpec
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,6 +90,12 @@ def test_a_hangul_line_is_covered_though_nothing_can_read_it(detector: TextDetec
     assert hidden_share(detector, written(tissue(), ink, at, 250), ink, at) > 0.97
 
 
+def test_a_strip_that_is_one_line_is_covered(detector: TextDetector) -> None:
+    ink, at = latin_ink("PARK SEOYEON", 16), (4, 20)
+    grey = written(np.full((24, 300), 20, dtype=np.uint8), ink, at, 240)
+    assert hidden_share(detector, grey, ink, at) > 0.97
+
+
 def test_smooth_slices_are_left_whole(detector: TextDetector) -> None:
     assert detector.find(tissue()) == []
     assert detector.find(np.full((64, 64), 7, dtype=np.uint8)) == []
@@ -148,3 +158,13 @@ def test_another_model_than_the_measured_one_is_refused(
     )
     with pytest.raises(ConfigError):
         TextDetector.load()
+
+
+def test_the_runtime_keeps_no_diary_to_send_home(tmp_path: Path) -> None:
+    """Imported without a word, it leaves a device number and a queue of events in the home."""
+    script = "from deid.pixels import TextDetector; assert TextDetector.load()"
+    home = {key: value for key, value in os.environ.items() if not key.startswith(("XDG", "ORT"))}
+    subprocess.run(
+        [sys.executable, "-c", script], env={**home, "HOME": str(tmp_path)}, check=True, timeout=120
+    )
+    assert [*tmp_path.iterdir()] == []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import imagecodecs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 
 from deid.errors import DeidRefusal
 from deid.pixels.boxes import Box
@@ -100,11 +102,11 @@ def test_the_rule_for_regions_works_beside_the_detector() -> None:
     frames = written()
     dataset = picture(US, frames)
     region = Dataset()
-    region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, 8
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, 16
     region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 64, 60
     dataset.SequenceOfUltrasoundRegions = [region]
     outcome = examine(dataset, LITTLE, RESEARCH, ScriptedDetector([BOX]))
-    assert (pixels(outcome, frames)[:, :8] == 10).all()
+    assert (pixels(outcome, frames)[:, BOX.top : BOX.bottom] == 10).all()
     assert (outcome.report.ruled, outcome.report.detected) == (1, 1)
 
 
@@ -140,6 +142,24 @@ def test_no_line_fits_a_tiny_picture() -> None:
     outcome = examine(picture(SC, written(side=24)[:, :24, :24]), LITTLE, RESEARCH, None)
     assert outcome.report.why == "too-small" and outcome.burned_in == "NO"
     assert detector.looks == 0
+
+
+def test_a_tiny_picture_that_declares_text_is_not_believed_to_be_clean() -> None:
+    dataset = picture(SC, written(side=24)[:, :24, :24])
+    dataset.BurnedInAnnotation = "YES"
+    detector = ScriptedDetector([])
+    assert refusal(dataset, LITTLE, RESEARCH, detector) is ErrorCode.DICOM_BURNED_IN
+
+
+def test_a_header_that_calls_a_picture_tiny_is_not_believed() -> None:
+    dataset = picture(US, written())
+    dataset.Rows = dataset.Columns = 64
+    stream = imagecodecs.jpegls_encode(written()[0])
+    dataset.PixelData = encapsulate([stream])
+    dataset.Rows = dataset.Columns = 8
+    detector = ScriptedDetector([])
+    outcome = examine(dataset, "1.2.840.10008.1.2.4.80", RESEARCH, detector)
+    assert outcome.report.why == "examined" and detector.looks == 1
 
 
 def test_segmentations_are_not_looked_at() -> None:

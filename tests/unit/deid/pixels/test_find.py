@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from deid.pixels.boxes import Box
-from deid.pixels.find import THOROUGH_PIXELS, find_boxes
+from deid.pixels.find import THOROUGH_PIXELS, find_boxes, too_small
 
 Grey = NDArray[np.uint8]
 
@@ -47,6 +48,16 @@ def picture(name: int, written: bool = False, side: int = 64) -> Grey:
 
 
 LINE = Box(10, 8, 20, 52)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "small"),
+    [(28, 28, True), (8, 512, True), (512, 8, True), (16, 512, False), (64, 64, False)],
+)
+def test_a_strip_may_hold_a_line_and_a_thumbnail_may_not(
+    rows: int, columns: int, small: bool
+) -> None:
+    assert too_small(rows, columns) is small
 
 
 def test_a_single_picture_has_boxes_of_all_frames() -> None:

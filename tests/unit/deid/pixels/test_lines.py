@@ -54,9 +54,9 @@ def test_a_dot_is_no_patch() -> None:
     assert patches_of(probability, 1.0) == []
 
 
-def test_a_line_seen_in_one_look_at_real_size_is_kept() -> None:
+def test_a_line_that_both_looks_show_is_kept() -> None:
     patch = Patch(50, 40, 75, 200, 0.8)
-    (box,) = lines_of(smooth(), [patch], [], 2.0)
+    (box,) = lines_of(smooth(), [patch], [patch], 2.0)
     assert inside(box, patch)
 
 
@@ -72,11 +72,27 @@ def test_a_tall_smooth_patch_is_no_line_but_tall_print_is() -> None:
     assert len(lines_of(print_on(grey, tall), [tall], [], 2.0)) == 1
 
 
-def test_what_only_the_second_look_shows_needs_edges_of_print() -> None:
+@pytest.mark.parametrize("look", [0, 1])
+def test_what_only_one_look_shows_needs_edges_of_print(look: int) -> None:
     patch = Patch(50, 40, 75, 200, 0.9)
-    assert lines_of(smooth(), [], [patch], 2.0) == []
-    (box,) = lines_of(print_on(smooth(), patch), [], [patch], 2.0)
+    looks = [[patch], []] if look == 0 else [[], [patch]]
+    assert lines_of(smooth(), *looks, 2.0) == []
+    (box,) = lines_of(print_on(smooth(), patch), *looks, 2.0)
     assert inside(box, patch)
+
+
+def test_a_tall_patch_around_a_line_gives_way_to_the_line() -> None:
+    line, wrapping = Patch(60, 40, 84, 200, 0.9), Patch(40, 30, 110, 210, 0.8)
+    grey = print_on(smooth(), line)
+    (box,) = lines_of(grey, [wrapping], [line], 2.0)
+    assert inside(box, line) and box.bottom - box.top < 40
+
+
+def test_tissue_run_together_with_writing_is_cut_off_again() -> None:
+    grey = np.full((200, 300), 90, dtype=np.uint8)
+    text, wide = Patch(60, 150, 80, 250, 0.9), Patch(58, 40, 82, 254, 0.9)
+    (box,) = lines_of(print_on(grey, text), [wide], [wide], 2.0)
+    assert 130 < box.left <= 150 and box.right >= 250 and box.top <= 62 and box.bottom >= 78
 
 
 def test_pieces_of_one_line_are_joined_and_lines_above_each_other_are_not() -> None:
@@ -85,11 +101,11 @@ def test_pieces_of_one_line_are_joined_and_lines_above_each_other_are_not() -> N
         Patch(51, 108, 75, 200, 0.8),
         Patch(80, 40, 104, 90, 0.8),
     ]
-    boxes = lines_of(smooth(), pieces, [], 2.0)
+    boxes = lines_of(smooth(), pieces, pieces, 2.0)
     assert len(boxes) == 2
     assert boxes[0].left <= 40 and boxes[0].right >= 200
 
 
 def test_boxes_stay_inside_the_picture() -> None:
     patch = Patch(-3.5, -4.0, 20.0, 310.0, 0.8)
-    assert lines_of(smooth(), [patch], [], 2.0) == [Box(0, 0, 20, 300)]
+    assert lines_of(smooth(), [patch], [patch], 2.0) == [Box(0, 0, 20, 300)]

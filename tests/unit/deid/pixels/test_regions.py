@@ -23,9 +23,19 @@ def ultrasound(*corners: tuple[int, int, int, int]) -> Dataset:
     return dataset
 
 
-def test_what_stands_above_all_regions_goes() -> None:
+LINE = Box(10, 400, 26, 500)
+
+
+def test_a_line_found_above_all_regions_goes_in_its_whole_width() -> None:
     dataset = ultrasound((20, 60, 300, 400), (320, 52, 630, 400))
-    assert region_boxes(dataset) == (Box(0, 0, 52, 640, None, "region"),)
+    found = [LINE, Box(20, 8, 40, 90, 3), Box(200, 8, 220, 90)]
+    assert region_boxes(dataset, found) == (Box(10, 0, 40, 640, None, "region"),)
+
+
+def test_a_banner_without_writing_stays() -> None:
+    dataset = ultrasound((20, 60, 300, 400))
+    assert region_boxes(dataset, []) == ()
+    assert region_boxes(dataset, [Box(70, 8, 90, 90)]) == ()
 
 
 @pytest.mark.parametrize(
@@ -38,14 +48,14 @@ def test_what_stands_above_all_regions_goes() -> None:
     ],
 )
 def test_a_list_that_cannot_be_trusted_rules_nothing(corners: tuple[int, int, int, int]) -> None:
-    assert region_boxes(ultrasound(corners)) == ()
+    assert region_boxes(ultrasound(corners), [LINE]) == ()
 
 
 def test_other_classes_and_half_filled_items_rule_nothing() -> None:
     dataset = ultrasound((20, 60, 300, 400))
     del dataset.SequenceOfUltrasoundRegions[0].RegionLocationMinY0
-    assert region_boxes(dataset) == ()
+    assert region_boxes(dataset, [LINE]) == ()
     dataset = ultrasound((20, 60, 300, 400))
     dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-    assert region_boxes(dataset) == ()
-    assert region_boxes(Dataset()) == ()
+    assert region_boxes(dataset, [LINE]) == ()
+    assert region_boxes(Dataset(), [LINE]) == ()

@@ -138,6 +138,21 @@ def test_common_korean_names_are_not_words() -> None:
     assert not [name for name in given if word_allowed(name)]
 
 
+def test_hardly_any_surname_with_two_given_syllables_reads_as_a_word() -> None:
+    syllables = "민서지하도예수현준은유영성정미경혜진상재동태승우윤선희철순"
+    names = [s + a + b for s in "김이박최정강조윤장임" for a in syllables for b in syllables]
+    assert sum(map(word_allowed, names)) < 0.01 * len(names)
+
+
+@pytest.mark.parametrize(
+    ("fits", "not_so"),
+    [("결절은", "결절는"), ("폐는", "폐은"), ("폐로", "간로"), ("간으로", "폐으로")],
+)
+def test_particles_stand_in_the_form_their_noun_asks_for(fits: str, not_so: str) -> None:
+    assert word_allowed(fits)
+    assert not word_allowed(not_so)
+
+
 def test_the_lists_load_quickly_and_late() -> None:
     vocabulary.cache_clear()
     begun = time.process_time()
