@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import click
 import typer
 
-from deid.cli_screen import Screen
+from deid.cli_screen import PlainCommand, PlainGroup, Screen, quoted, said_once
 from schemas.errors import (
     CohortiumError,
     ConfigError,
@@ -26,6 +26,7 @@ from schemas.errors import (
 )
 
 app = typer.Typer(
+    cls=PlainGroup,
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="De-identify DICOM files and tables, and verify the result.",
@@ -45,14 +46,10 @@ PatientColumnOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def run(
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A folder, a DICOM file or a .csv table.")
-    ],
-    output: Annotated[
-        Path, typer.Argument(metavar="OUTPUT", help="A new folder, or the one of the last run.")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="INPUT")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT")],
     key_file: Annotated[
         Path, typer.Option("--key-file", help="The hospital's key: 32 random bytes.")
     ],
@@ -90,9 +87,10 @@ def run(
     patient_column: PatientColumnOption = "PatientID",
     as_json: JsonOption = False,
 ) -> None:
-    """De-identify; what cannot be is set aside with a reason, and the input is never changed.
+    """De-identify files; what cannot be cleaned is set aside with a reason.
 
-    Running the same command again goes on where it stopped, and does only what is not done.
+    INPUT is a folder, a DICOM file or a .csv table; it is never changed. OUTPUT is a new folder, or
+    the one of the last run: the same command goes on where it stopped, and does what is not done.
     """
     from deid.batch.chosen import choose_profile, read_key
     from deid.batch.run import Order, run_batch
@@ -123,6 +121,7 @@ def run(
     )
     if is_table(source):
         body = run_table(order, choose_profile(profile), patient_column)
+        _refuse_nothing(body)
         screen.document(body)
         show_table(screen, order, body)
     else:
@@ -132,20 +131,26 @@ def run(
                 lambda totals: say(totals.read, f"{totals.quarantined.total():,} set aside"),
             )
         body = outcome.report
+        _refuse_nothing(body)
         screen.document(body)
         show_run(screen, order, outcome)
-    _end(body)
+    if body["counts"]["quarantined"]:
+        raise typer.Exit(DataRejected.exit_code)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def explain(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[ATTRIBUTE]...")] = None,
     profile: ProfileOption = "research",
     markdown: Annotated[
         bool, typer.Option("--markdown", help="The conformance page, as in deid/CONFORMANCE.md.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List what is done to every attribute and column, and why."""
+    """List what is done to every attribute and column, and why.
+
+    With ATTRIBUTE, only those whose keyword, tag or column holds it: PatientName, 0010,0040.
+    """
     from deid import conformance
     from deid.batch.chosen import choose_profile
     from deid.cli_views import show_explanation
@@ -153,12 +158,12 @@ def explain(
     if markdown:
         typer.echo(conformance.markdown(), nl=False)
         return
-    show_explanation(Screen(as_json), choose_profile(profile))
+    show_explanation(Screen(as_json), choose_profile(profile), words or ())
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def verify(
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The folder that `run` wrote.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT")],
     profile: ProfileOption = "research",
     source: Annotated[
         Path | None,
@@ -170,9 +175,13 @@ def verify(
     project: ProjectOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Examine every clean file again; with --source, search it for what was removed."""
+    """Examine every clean file again; --source also searches for what was removed.
+
+    OUTPUT is the folder that `run` wrote; --profile must be the one that `run` was given.
+    """
     from deid.batch.check import check_folder
     from deid.batch.chosen import choose_profile, read_key
+    from deid.batch.output import other_profile
     from deid.cli_table import is_table, verify_table
     from deid.cli_views import counting, show_findings, show_table_findings
 
@@ -189,6 +198,11 @@ def verify(
                 hint="Only the key tells which clean file came from which input.",
             )
         key = read_key(key_file) if key_file is not None else None
+        if (other := other_profile(output, chosen)) is not None:
+            screen.warn(
+                f"the folder was written with the profile “{quoted(other)}”, not with this "
+                f"state of “{chosen.name}”. If faults are found, name that one with --profile."
+            )
         with screen.progress("Examining", counting(output)) as say:
             findings = check_folder(
                 output,
@@ -204,14 +218,17 @@ def verify(
         raise typer.Exit(DataRejected.exit_code)
 
 
-@app.command("mapping")
+@app.command("mapping", cls=PlainCommand)
 def show_mapping(
-    path: Annotated[Path, typer.Argument(metavar="MAPPING", help="What --mapping wrote.")],
+    path: Annotated[Path, typer.Argument(metavar="MAPPING")],
     key_file: Annotated[
         Path | None, typer.Option("--key-file", help="The key that `run` was given.")
     ] = None,
 ) -> None:
-    """Print a mapping as CSV: which output came from which input."""
+    """Print a mapping as CSV: which output came from which input.
+
+    MAPPING is the file that --mapping of `run` wrote.
+    """
     from deid.batch.chosen import read_key
     from deid.batch.mapping import read_mapping
 
@@ -223,17 +240,14 @@ def show_mapping(
     sys.stdout.buffer.flush()
 
 
-def _end(body: dict[str, Any]) -> None:
-    """End with the exit code that the counts ask for."""
-    counts = body["counts"]
-    if not counts["read"]:
+def _refuse_nothing(body: dict[str, Any]) -> None:
+    """Say that there was nothing to do, instead of a summary of nothing."""
+    if not body["counts"]["read"]:
         raise DataRejected(
             ErrorCode.SOURCE_EMPTY,
             "The input holds no file or row.",
             hint="Check the first path of the command.",
         )
-    if counts["quarantined"]:
-        raise typer.Exit(DataRejected.exit_code)
 
 
 # --- the process edge ------------------------------------------------------------------------
@@ -256,7 +270,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         usage = ConfigError(
             ErrorCode.CONFIG_USAGE,
-            error.format_message(),
+            said_once(error.format_message()),
             hint="`cohortium-deid COMMAND --help` lists what it takes.",
         )
         screen.error(usage)

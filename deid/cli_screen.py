@@ -7,6 +7,7 @@ now and then elsewhere, nothing with ``--json``.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import textwrap
 import threading
@@ -16,7 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+import click
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from schemas.errors import CohortiumError
 
@@ -120,6 +123,32 @@ class Screen:
             # A file name need not be UTF-8, and a line feed in it must not look like ours.
             shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
             typer.echo(shown)
+
+
+def said_once(text: str) -> str:
+    """Give a message of the argument parser without a proposal that is made twice."""
+    return re.sub(r"( Did you mean [^?]*\?)(?:\1)+", r"\1", text)
+
+
+class PlainCommand(TyperCommand):
+    """Show a command's help as it is written, without marks for a page of another format."""
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help."""
+        super().format_help(ctx, formatter)
+        formatter.buffer[:] = [part.replace("\\[", "[") for part in formatter.buffer]
+
+
+class PlainGroup(TyperGroup):
+    """List commands with the whole first sentence of each."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands."""
+        rows = [(name, command.get_short_help_str(limit=200))
+                for name in self.list_commands(ctx)
+                if (command := self.get_command(ctx, name)) is not None]  # fmt: skip
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 def quoted(path: object) -> str:

@@ -17,7 +17,13 @@ from deid.actions import Kind
 from deid.batch.advice import what_to_do
 from deid.batch.files import NewFile
 from deid.batch.marks import Marks
-from deid.batch.output import Identity, OutputFolder, check_places, product_version
+from deid.batch.output import (
+    Identity,
+    OutputFolder,
+    check_lists,
+    check_places,
+    product_version,
+)
 from deid.batch.run import Order, describe
 from deid.errors import DeidRefusal
 from deid.profile import Profile
@@ -66,6 +72,7 @@ def run_table(order: Order, profile: Profile, patient_column: str) -> dict[str, 
             hint="Leave --mapping out: rows keep their order.",
         )
     check_places(order.source, order.output, [order.quarantine_path], order.key_file, order.report)
+    check_lists(order.lists, order.key_file)
     marks = Marks(order.key.secret, order.project)
     identity = Identity(marks.run(), profile.name, profile.digest, product_version())
     report = DeidReport()

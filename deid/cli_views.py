@@ -13,7 +13,7 @@ from deid.batch.run import Order, Outcome
 from deid.batch.sources import walk
 from deid.cli_screen import Screen, quoted
 from deid.profile import Profile
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, ErrorCode
 
 
 def counting(root: Path) -> Callable[[], int]:
@@ -74,15 +74,21 @@ def show_run(screen: Screen, order: Order, outcome: Outcome) -> None:
 def _show_pixels(screen: Screen, outcome: Outcome) -> None:
     totals, faces = outcome.totals, outcome.report["faces"]
     if totals.redacted:
-        mean = totals.removed_sum / totals.redacted
+        mean, most = (
+            percent(part).replace(" ", "\u00a0")  # the sign stays with its number
+            for part in (totals.removed_sum / totals.redacted, totals.removed_max)
+        )
         screen.line(
             f"Text was blanked in {totals.redacted:,} of {totals.images:,} images: on average "
-            f"{percent(mean)} of their area, at most {percent(totals.removed_max)}.",
+            f"{mean} of their area, at most {most}.",
             indent=2,
         )
     if outcome.report["text_detection"] == "not-installed":
+        unseen = totals.why["modality-without-text"]
         screen.line(
-            "Text detection is not installed: images that may carry text were set aside.", indent=2
+            "Text detection is not installed: images of kinds that carry text were set aside, and "
+            f"{unseen:,} images of other kinds (CT, MR, …) were released without being looked at.",
+            indent=2,
         )
     if faces["accepted"]:
         screen.line(
@@ -148,7 +154,7 @@ def show_findings(screen: Screen, found: Findings, *, is_searched: bool) -> None
         }
     )
     verdict = "Nothing was found." if found.is_clean else "Do not use this folder as it is."
-    screen.title(f"Examined {found.files:,} clean files. {verdict}")
+    screen.title(f"Examined {found.files:,} files. {verdict}")
     pairs = [("Broken files", f"{found.broken:>9,}")]
     pairs += [(f"  {kind}", f"{n:>9,}  {_FAULTS[kind]}") for kind, n in found.faults.items()]
     pairs.append(("Missing", f"{found.missing:>9,}  gone, or not as `run` left them"))
@@ -174,6 +180,11 @@ def show_findings(screen: Screen, found: Findings, *, is_searched: bool) -> None
     screen.line(f"It does not prove {DOES_NOT_PROVE[0].lower()}{DOES_NOT_PROVE[1:]}", indent=2)
 
 
+def _is_named(line: str, words: Sequence[str]) -> bool:
+    name = line.split(": ", 1)[0].casefold()
+    return not words or any(word.strip("()").casefold() in name for word in words)
+
+
 _FAULTS = {
     "unreadable": "cannot be read as what we write",
     "identifier": "a removed value is still there",
@@ -190,9 +201,15 @@ def show_table_findings(screen: Screen, searched: int, found: int) -> None:
     screen.title(f"Searched the table for {searched:,} removed cells: {found:,} found. {verdict}")
 
 
-def show_explanation(screen: Screen, profile: Profile) -> None:
-    """List a profile's treatment of everything."""
-    lines = profile.explain()
+def show_explanation(screen: Screen, profile: Profile, words: Sequence[str]) -> None:
+    """List a profile's treatment of everything, or of what holds one of the words in its name."""
+    lines = [line for line in profile.explain() if _is_named(line, words)]
+    if not lines:
+        raise ConfigError(
+            ErrorCode.CONFIG_USAGE,
+            "The profile names no such attribute or column: it is removed.",
+            hint="Name a keyword or a part of it, or a tag as (0010,0010), in quotes.",
+        )
     screen.document({"name": profile.name, "digest": profile.digest, "lines": list(lines)})
     screen.exact(f"{profile.name}  sha256 {profile.digest}")
     for line in lines:

@@ -52,7 +52,9 @@ class Line:
         parts = []
         for kind, decision in self.outcomes:
             prefix = f"{_TYPE_NAMES[kind]}: " if kind else ""
-            parts.append(f"{prefix}{DICOM_ACTIONS[decision.kind].sentence} ({decision.code})")
+            is_plain = decision.kind is Kind.KEEP and self.vr != "SQ"
+            sentence = "kept" if is_plain else DICOM_ACTIONS[decision.kind].sentence
+            parts.append(f"{prefix}{sentence} ({decision.code})")
         because = self.outcomes[0][1].because
         name = " ".join(part for part in (self.tag, self.keyword, self.vr) if part)
         return f"{name}: {'; '.join(parts)}. {because}"

@@ -26,7 +26,7 @@ DATE_VRS = frozenset({"DA", "DT", "TM"})
 VALUE_VRS = frozenset(
     ["AT", "CS", "DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV", "US or SS"]
 )
-_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _ENCAPSULATED_DOCUMENT = 0x00420011
 _TIMEZONE_OFFSET = 0x00080201
 _GRAPHIC_ANNOTATION = 0x00700001
@@ -46,6 +46,9 @@ _RECORD_LINKS = frozenset({
     0x00400512, 0x00400551,  # ContainerIdentifier, SpecimenIdentifier
 })  # fmt: skip
 _ALWAYS_LINKED = frozenset({0x00080050, 0x00200010})  # code Z: the stand-in rather than nothing
+# Code X, though the Presentation State Identification module demands a value (PS3.3 C.11.10, both
+# Type 1): a stand-in, which says as little, keeps the object valid (PS3.15 E.1.1).
+_STAND_INS_FOR_X = frozenset({0x00700082, 0x00700083})  # PresentationCreationDate and -Time
 _STRICTNESS = {Kind.KEEP: 0, Kind.TECHNICAL: 1, Kind.DUMMY: 3, Kind.EMPTY: 3, Kind.REMOVE: 4}
 
 
@@ -161,7 +164,7 @@ class Decider:
         return Decision(gone, reviewed.verdict.value, reviewed.why, kind)
 
     def _by_vr(self, tag: int, vr: str, kind: Type) -> Decision:
-        if tag in _PIXELS:
+        if tag in PIXELS:
             return Decision(Kind.PIXELS, "pixels", "pixel data", kind)
         if vr == "SQ":
             if tag in _CONTENT_SEQUENCES and Option.CLEAN_STRUCTURED_CONTENT in self._options:
@@ -210,6 +213,8 @@ def _basic(tag: int, vr: str, code: str, kind: Type) -> Decision:
     letter = letters[0]
     if kind is not Type.OPTIONAL and letter == "X" and len(letters) > 1:
         letter = letters[1]
+    if kind is Type.VALUE and tag in _STAND_INS_FOR_X:
+        letter = "D"
     if kind is Type.VALUE and letter == "Z":
         letter = letters[-1] if letters[-1] != "Z" else "D"
     shown = code if letter == code else f"{code} → {letter}"

@@ -32,6 +32,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 BULK_CHARACTERS: Final = 8
+TAIL: Final = 4  # bytes of a pattern's end by which it is found in values
 _BULK_BYTES = 8
 _MIN_CHARACTERS = 4  # shorter ASCII is looked for as a whole word of a text value only
 _MIN_VALUE_BYTES = 4  # two syllables in EUC-KR
@@ -84,12 +85,14 @@ class Forms(NamedTuple):
         bulk: for bulk. ASCII is looked for in UTF-16 as well, without being listed so.
         word: what is looked for as a whole word only, casefolded; or "".
         digits: what is looked for with separators between its digits; or nothing.
+        tails: the last four bytes of each of `values`.
     """
 
     values: tuple[Pattern, ...]
     bulk: tuple[Pattern, ...]
     word: str
     digits: bytes
+    tails: tuple[bytes, ...] = ()
 
 
 @lru_cache(maxsize=8192)  # a patient's names come back with each of their files
@@ -109,7 +112,8 @@ def forms_of(text: str) -> Forms:
         if size >= _MIN_VALUE_BYTES and lower not in values:
             same = size >= _BULK_BYTES and lower == raw
             values[lower] = bulk[-1] if same else Pattern(lower, encoding, "", stride)
-    return Forms(tuple(values.values()), tuple(bulk), "", b"")
+    tails = tuple(lower[-TAIL:] for lower in values)
+    return Forms(tuple(values.values()), tuple(bulk), "", b"", tails)
 
 
 _NOTHING = Forms((), (), "", b"")
@@ -127,10 +131,12 @@ def _ascii_forms(text: str) -> Forms:
         if len(joined) >= _MIN_LOOSE_DIGITS and len(set(joined)) > 2:
             digits = joined.encode("ascii")
     raw = text.encode("ascii")
-    values = (Pattern(raw.lower(), "ascii", bounded, 1),)
+    lower = raw.lower()
+    values, tails = (Pattern(lower, "ascii", bounded, 1),), (lower[-TAIL:],)
     if size < BULK_CHARACTERS or not _is_rough(raw):
-        return Forms(values, (), "", digits)
-    return Forms(values, (Pattern(raw, "ascii", bounded, 1),), "", digits)
+        return Forms(values, (), "", digits, tails)
+    bulk = values if lower == raw else (Pattern(raw, "ascii", bounded, 1),)
+    return Forms(values, bulk, "", digits, tails)
 
 
 def _is_rough(raw: bytes) -> bool:

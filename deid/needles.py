@@ -15,19 +15,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, chain, islice
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deid.encoded import Forms, Pattern, forms_of
+from deid.encoded import TAIL, Forms, Pattern, forms_of
 from deid.residual import Hit
 
 _HASH_BITS = 18
 _TAIL, _WIDE_TAIL = 7, 11  # bytes of a pattern's end that cover a fourth offset, or two, whole
 _MULTIPLIER = np.uint32(0x9E3779B1)  # 2^32 / golden ratio: spreads neighbours (Knuth 6.4)
 _SHIFT = np.uint32(32 - _HASH_BITS)
+_BLOCK = 1 << 16  # words
+_Entry = TypeVar("_Entry", np.bool_, np.uint8)
 _JOINT = b"\x1f"  # between values: no text holds it
 _SEPARATORS = b"-./ "
+_SMALL_BULK = 32_768  # bytes, where looking for each pattern by itself costs less
 _MAX_HITS = 1_000  # a file with more is refused whatever the rest
 _ALNUM = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _DIGITS = frozenset(b"0123456789")
@@ -46,7 +50,7 @@ class Needles:
 
     texts: tuple[str, ...]
     words: dict[str, int]
-    _forms: tuple[Forms, ...]
+    forms: tuple[Forms, ...]
 
     def __repr__(self) -> str:
         return f"Needles({len(self.texts)})"
@@ -62,11 +66,11 @@ class Needles:
 
     @cached_property
     def values(self) -> _ValueIndex:
-        return _ValueIndex(self._forms)
+        return _ValueIndex(self.forms)
 
     @cached_property
     def bulk(self) -> _BulkIndex:
-        return _BulkIndex(self._forms)
+        return _BulkIndex(self.forms)
 
 
 def compile_needles(texts: Iterable[str]) -> Needles:
@@ -107,32 +111,48 @@ class _ValueIndex:
     """Find patterns at every offset of a short text, by their last four bytes."""
 
     def __init__(self, forms: Sequence[Forms]) -> None:
-        self.by_tail: dict[bytes, list[tuple[int, Pattern]]] = {}
-        self.digits: list[tuple[int, bytes]] = []
-        for index, form in enumerate(forms):
-            for pattern in form.values:
-                self.by_tail.setdefault(pattern.raw[-4:], []).append((index, pattern))
-            if form.digits:
-                self.digits.append((index, form.digits))
+        self._forms = forms
+        self._by_tail: dict[bytes, list[tuple[int, Pattern]]] = {}
+        self._tails = {tail for form in forms for tail in form.tails}
+        self.digits = [(index, form.digits) for index, form in enumerate(forms) if form.digits]
         self.table = np.zeros(1 << _HASH_BITS, dtype=np.bool_)
-        if self.by_tail:
-            self.table[_hash(np.frombuffer(b"".join(self.by_tail), dtype="<u4"))] = True
+        if self._tails:
+            self.table[_hash(np.frombuffer(b"".join(self._tails), dtype="<u4"))] = True
+
+    def _ending(self, tail: bytes) -> list[tuple[int, Pattern]]:
+        """Give the patterns with this end; few ends are met in a file, so there is no table."""
+        found = self._by_tail.get(tail)
+        if found is None:
+            found = self._by_tail[tail] = [
+                (index, pattern)
+                for index, form in enumerate(self._forms)
+                if tail in form.tails
+                for pattern in form.values
+                if pattern.raw.endswith(tail)
+            ]
+        return found
 
     def find(self, text: bytes) -> Iterable[tuple[int, Pattern, int]]:
         """Give needle, pattern and offset of all that stands alone in `text` (lower case)."""
+        for end in self.ends(text):
+            for index, pattern in self._ending(text[end - TAIL : end]):
+                start = end - len(pattern.raw)
+                if text.endswith(pattern.raw, max(start, 0), end) and _alone(
+                    text, start, end, pattern
+                ):
+                    yield index, pattern, start
+
+    def ends(self, text: bytes) -> Iterable[int]:
+        """Give where the last four bytes of some pattern end in `text` (lower case)."""
         for quarter in range(4):
-            words = (len(text) - quarter) // 4
+            words = (len(text) - quarter) // TAIL
             if words <= 0:
                 return
             windows = np.frombuffer(text, dtype="<u4", count=words, offset=quarter)
-            for word in np.flatnonzero(self.table[_hash(windows)]).tolist():
-                end = quarter + 4 * word + 4
-                for index, pattern in self.by_tail.get(text[end - 4 : end], ()):
-                    start = end - len(pattern.raw)
-                    if text.endswith(pattern.raw, max(start, 0), end) and _alone(
-                        text, start, end, pattern
-                    ):
-                        yield index, pattern, start
+            for word in _look_up(self.table, windows).nonzero()[0].tolist():
+                end = quarter + TAIL * word + TAIL
+                if text[end - TAIL : end] in self._tails:
+                    yield end
 
 
 class _BulkIndex:
@@ -145,11 +165,11 @@ class _BulkIndex:
     """
 
     def __init__(self, forms: Sequence[Forms]) -> None:
-        self._narrow = [(i, pattern) for i, form in enumerate(forms) for pattern in form.bulk]
-        ascii = [(i, pattern) for i, pattern in self._narrow if pattern.encoding == "ascii"]
-        self._wide = ascii
-        quads = _quads(_rows([pattern.raw[-_TAIL:] for _, pattern in self._narrow], _TAIL))
-        letters = _rows([pattern.raw[-_WIDE_TAIL // 2 :] for _, pattern in ascii], 6)
+        self._forms = forms
+        self._narrow = [pattern for form in forms for pattern in form.bulk]
+        self._wide = [n for n, pattern in enumerate(self._narrow) if pattern.encoding == "ascii"]
+        quads = _quads(_rows([pattern.raw[-_TAIL:] for pattern in self._narrow], _TAIL))
+        letters = _rows([self._narrow[n].raw[-_WIDE_TAIL // 2 :] for n in self._wide], 6)
         zeros = np.zeros_like(letters)
         little = np.stack([letters, zeros], axis=2).reshape(-1, 12)[:, 1:]
         big = np.stack([zeros, letters], axis=2).reshape(-1, 12)[:, 1:]
@@ -160,10 +180,10 @@ class _BulkIndex:
         self._table[_hash(quads)] |= 1
         self._pairs = np.zeros(1 << _HASH_BITS, dtype=np.bool_)
         self._pairs[_hash_pair(first, second)] = True
-        self._order = np.argsort(quads, kind="stable")
+        self._order = quads.argsort()
         self._quads = quads[self._order]
         keys = first.astype(np.uint64) << np.uint64(32) | second
-        self._wide_order = np.argsort(keys, kind="stable")
+        self._wide_order = keys.argsort()
         self._keys = keys[self._wide_order]
 
     def find(self, raw: bytes, start: int, end: int) -> Iterable[tuple[int, Pattern, int]]:
@@ -172,14 +192,14 @@ class _BulkIndex:
         if words <= 0 or not self._narrow:
             return
         windows = np.frombuffer(raw, dtype="<u4", count=words, offset=start)
-        flags = self._table[_hash(windows)]
-        places = np.flatnonzero(flags)
+        flags = _look_up(self._table, windows)
+        places = flags.nonzero()[0]
         kinds = flags[places]
         single = places[kinds & 1 > 0]
         for place, entry in _entries(single, windows[single], self._quads, self._order):
-            index, pattern = self._narrow[entry % len(self._narrow)]
-            behind = start + 4 * place + _TAIL - entry // len(self._narrow)
-            yield from _checked(raw, start, behind, end, index, pattern)
+            position, number = divmod(entry, len(self._narrow))
+            behind = start + 4 * place + _TAIL - position
+            yield from self._checked(raw, start, behind, end, number, self._narrow[number])
         places = places[kinds > 1]
         places = places[places + 1 < words]
         first, second = windows[places], windows[places + 1]
@@ -188,10 +208,23 @@ class _BulkIndex:
         for place, entry in _entries(places[sure], keys, self._keys, self._wide_order):
             position, row = divmod(entry, 2 * len(self._wide))
             order, row = divmod(row, len(self._wide))
-            index, ascii = self._wide[row]
-            pattern = _wide(ascii, ("utf-16-le", "utf-16-be")[order])
+            number = self._wide[row]
+            pattern = _wide(self._narrow[number], ("utf-16-le", "utf-16-be")[order])
             behind = start + 4 * place + _WIDE_TAIL - position
-            yield from _checked(raw, start, behind, end, index, pattern)
+            yield from self._checked(raw, start, behind, end, number, pattern)
+
+    def _checked(
+        self, raw: bytes, start: int, behind: int, end: int, number: int, pattern: Pattern
+    ) -> Iterable[tuple[int, Pattern, int]]:
+        at = behind - len(pattern.raw)
+        stands = at >= start and raw.startswith(pattern.raw, at, end)
+        if stands and _alone(raw, at, behind, pattern):
+            yield self._owners[number], pattern, at
+
+    @cached_property
+    def _owners(self) -> list[int]:
+        """Give the needle of each pattern; asked for where one stands in the bulk, so rarely."""
+        return [index for index, form in enumerate(self._forms) for _ in form.bulk]
 
 
 def _entries(
@@ -209,14 +242,6 @@ def _entries(
     ):
         for entry in order[low:high].tolist():
             yield place, entry
-
-
-def _checked(
-    raw: bytes, start: int, behind: int, end: int, index: int, pattern: Pattern
-) -> Iterable[tuple[int, Pattern, int]]:
-    at = behind - len(pattern.raw)
-    if at >= start and raw.startswith(pattern.raw, at, end) and _alone(raw, at, behind, pattern):
-        yield index, pattern, at
 
 
 def _quads(rows: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -238,6 +263,18 @@ def _wide(pattern: Pattern, encoding: str) -> Pattern:
 
 def _hash(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return (words * _MULTIPLIER) >> _SHIFT
+
+
+def _look_up(table: NDArray[_Entry], words: NDArray[np.uint32]) -> NDArray[_Entry]:
+    """Give each word's entry; in blocks that stay in the cache, and by `take`, thrice as fast.
+
+    No hash lies outside the table, so nothing is ever clipped: that mode spares the check.
+    """
+    found = np.empty(len(words), dtype=table.dtype)
+    for start in range(0, len(words), _BLOCK):
+        block = words[start : start + _BLOCK]
+        table.take(_hash(block), out=found[start : start + _BLOCK], mode="clip")
+    return found
 
 
 def _hash_pair(first: NDArray[np.uint32], second: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -275,8 +312,20 @@ def _in_bulk(
     needles: Needles, raw: bytes, bulk: Sequence[tuple[int, int]]
 ) -> Iterable[tuple[int, str, int]]:
     for start, end in bulk:
+        if end - start <= _SMALL_BULK and not _may_hold(needles, raw[start:end]):
+            continue
         for needle, pattern, at in needles.bulk.find(raw, start, end):
             yield needle, pattern.encoding, at
+
+
+def _may_hold(needles: Needles, data: bytes) -> bool:
+    """Tell a small image that holds no pattern: the tables for large ones would cost more.
+
+    What is looked for in bulk is looked for in values too, in small letters. ASCII in UTF-16 reads
+    as ASCII in every second byte.
+    """
+    lower = data.lower()
+    return any(True for text in (lower, lower[::2], lower[1::2]) for _ in needles.values.ends(text))
 
 
 def _find_wide(text: bytes, pattern: Pattern) -> Iterable[tuple[str, int]]:

@@ -29,11 +29,12 @@ MAX_PROFILE_BYTES = 65_536  # a profile is a page or two; more is not one
 SHIPPED = ("basic", "research", "ehr-table")
 AGE_CAP = 89  # years; older ages are joined as 90 (45 CFR 164.514(b)(2)(i)(C))
 MAX_REMOVED_FRACTION = 0.5  # of an image's pixels; beyond it, redaction has eaten the image
+MAX_OUTSIDE_TEXT_FRACTION = 0.3  # the same, of what is blanked where no text was detected
 OVERRIDES = frozenset({Kind.CLEAN_TEXT, Kind.EMPTY, Kind.DUMMY, Kind.REMOVE})
 _KEYS = frozenset({"version", "name", "title", "dicom", "override", "table"})
 _DICOM_KEYS = frozenset(
-    {"options", "references", "faces", "age_cap", "max_removed_fraction"}
-    | {"sop_classes", "transfer_syntaxes"}
+    {"options", "references", "faces", "age_cap", "sop_classes", "transfer_syntaxes"}
+    | {"max_removed_fraction", "max_outside_text_fraction"}
 )
 # What each option draws on besides the standard's tables; names under `deid/data`.
 _DRAWN_ON = {
@@ -60,6 +61,8 @@ class Profile:
         faces: "hold" keeps objects back that show a face; "pass" releases them as they are.
         age_cap: highest age in years written as it is; None for no cap.
         max_removed_fraction: largest share of an image's pixels that redaction may remove.
+        max_outside_text_fraction: largest share that it may remove where the detector found no
+            text: by rules for regions and devices, and in whole JPEG blocks.
         sop_classes: object classes accepted; empty for every standard storage class.
         transfer_syntaxes: codings accepted; empty for every known one.
         overrides: tag to a stricter treatment.
@@ -75,6 +78,7 @@ class Profile:
     faces: Literal["hold", "pass"]
     age_cap: int | None
     max_removed_fraction: float
+    max_outside_text_fraction: float
     sop_classes: frozenset[str]
     transfer_syntaxes: frozenset[str]
     overrides: Mapping[int, Kind]
@@ -112,7 +116,10 @@ class Profile:
         from deid import conformance
 
         tags = (str(line) for line in conformance.lines(self)) if self.dicom else ()
-        columns = (f"column {name}: {action.explain()}" for name, action in self.table.items())
+        columns = (
+            f"column {name}: {'K: kept' if action.kind is Kind.KEEP else action.explain()}"
+            for name, action in self.table.items()
+        )
         return (*tags, *columns, "everything else is removed")
 
 
@@ -161,7 +168,10 @@ def parse_profile(raw: bytes) -> Profile:
         references=_references(dicom.get("references", "by-type")),
         faces=_faces(dicom.get("faces", "hold"), options),
         age_cap=_age_cap(dicom.get("age_cap", AGE_CAP)),
-        max_removed_fraction=_fraction(dicom.get("max_removed_fraction", MAX_REMOVED_FRACTION)),
+        max_removed_fraction=_fraction(dicom, "max_removed_fraction", MAX_REMOVED_FRACTION),
+        max_outside_text_fraction=_fraction(
+            dicom, "max_outside_text_fraction", MAX_OUTSIDE_TEXT_FRACTION
+        ),
         sop_classes=_uids(dicom.get("sop_classes", [])),
         transfer_syntaxes=_uids(dicom.get("transfer_syntaxes", [])),
         overrides=_overrides(_part(document, "override")),
@@ -221,9 +231,10 @@ def _age_cap(years: object) -> int | None:
     return years or None
 
 
-def _fraction(value: object) -> float:
+def _fraction(part: Mapping[str, Any], key: str, default: float) -> float:
+    value = part.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise _refuse("The profile's max_removed_fraction must be above 0 and at most 1.")
+        raise _refuse(f"The profile's {key} must be above 0 and at most 1.")
     return float(value)
 
 
@@ -300,5 +311,5 @@ def _refuse(sentence: str) -> ConfigError:
     return ConfigError(
         ErrorCode.DEID_PROFILE_INVALID,
         sentence,
-        hint="Use a shipped profile, or correct the file; the plan names its digest.",
+        hint="Use a shipped profile, or correct the file.",
     )

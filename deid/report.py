@@ -23,6 +23,9 @@ class DeidReport:
         removed_fraction: the blanked share of those images' pixels, added up; over `redacted` it
             is the mean.
         largest_fraction: the largest blanked share of one image's pixels, 0 to 1.
+        outside_text: like `removed_fraction`, where the detector found no text: by rules, and in
+            the rest of JPEG blocks.
+        largest_outside_text: the largest such share of one image.
     """
 
     records: int = 0
@@ -35,11 +38,19 @@ class DeidReport:
     redacted: int = 0
     removed_fraction: float = 0.0
     largest_fraction: float = 0.0
+    outside_text: float = 0.0
+    largest_outside_text: float = 0.0
 
     def add_pixels(
-        self, why: str, examined: int, detected: int, ruled: int, removed_fraction: float
+        self,
+        why: str,
+        examined: int,
+        detected: int,
+        ruled: int,
+        removed_fraction: float,
+        outside_text: float = 0.0,
     ) -> None:
-        """Count one image: why it was (not) looked at, frames, boxes, blanked share (0 to 1)."""
+        """Count one image: why it was (not) looked at, frames, boxes, blanked shares (0 to 1)."""
         self.pixels[why] += 1
         self.frames += examined
         self.boxes["detected"] += detected
@@ -48,10 +59,12 @@ class DeidReport:
             self.redacted += 1
             self.removed_fraction += removed_fraction
             self.largest_fraction = max(self.largest_fraction, removed_fraction)
+            self.outside_text += outside_text
+            self.largest_outside_text = max(self.largest_outside_text, outside_text)
 
     def as_mapping(self) -> Mapping[str, object]:
         """Give plain JSON-ready counts, sorted."""
-        mean = self.removed_fraction / self.redacted if self.redacted else 0.0
+        images = max(1, self.redacted)
         return {
             "records": self.records,
             "actions": dict(sorted(self.actions.items())),
@@ -62,7 +75,9 @@ class DeidReport:
                 "frames_examined": self.frames,
                 "boxes": {word: n for word, n in sorted(self.boxes.items()) if n},
                 "images_redacted": self.redacted,
-                "mean_removed_fraction": round(mean, 6),
+                "mean_removed_fraction": round(self.removed_fraction / images, 6),
                 "largest_removed_fraction": round(self.largest_fraction, 6),
+                "mean_outside_text": round(self.outside_text / images, 6),
+                "largest_outside_text": round(self.largest_outside_text, 6),
             },
         }

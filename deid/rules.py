@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from deid import iod, standard
 from deid.actions import Kind
-from deid.decider import TEXT_VRS, Decider, Decision, strictness
+from deid.decider import PIXELS, TEXT_VRS, Decider, Decision, strictness
 from deid.iod import IodTypes, Type
 from deid.private import safe_element
 from deid.profile import Profile
@@ -72,6 +72,8 @@ class ClassRules:
         if decision is None:
             if self._voice and tag == _WAVEFORM_DATA:
                 decision = Decision(Kind.DUMMY, "voice", "a voice identifies its speaker")
+            elif parent and tag in PIXELS:
+                decision = Decision(Kind.REMOVE, "pixels", "pictures in items are not examined")
             else:
                 decision = self._decider.decide(tag, self._types.type_of(tag, parent))
             self._found[(tag, parent)] = decision

@@ -16,6 +16,7 @@ from typing import Final
 from deid.actions import Kind
 from deid.marking import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 from deid.needles import Needles, compile_needles, search
+from deid.options import Option
 from deid.output_reader import BadLayout, Element, Layout, read_layout
 from deid.profile import Profile
 from deid.rules import ClassRules
@@ -32,6 +33,7 @@ _IMPLEMENTATION_NAME_TAG: Final = 0x00020013
 _OURS: Final = frozenset(
     [_CHARACTER_SET, 0x00120062, 0x00120063, _METHOD_CODES, 0x00280301, 0x00280302, 0x00280303]
 )
+_KEEPING_UIDS: Final = frozenset([Option.RETAIN_UIDS, Option.RETAIN_DEVICE_IDENTITY])
 _DATES_MODIFIED: Final = {"remove": b"REMOVED", "modify": b"MODIFIED", "keep": b"UNMODIFIED"}
 _TEXT: Final = frozenset(["LO", "LT", "PN", "SH", "ST", "UC", "UT"])
 _ASCII: Final = frozenset(["AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"])
@@ -81,7 +83,7 @@ def verify_output(
         return (Fault("unreadable", None, bad.offset),)
     faults = [*_meta_faults(raw, layout), *_marking_faults(layout, profile)]
     faults += _rule_faults(layout, rules, profile)
-    faults += _identifier_faults(layout, needles)
+    faults += _identifier_faults(layout, rules, profile, needles)
     return tuple(faults)
 
 
@@ -128,7 +130,9 @@ def _marking_faults(layout: Layout, profile: Profile) -> list[Fault]:
         for tag, value in wanted.items()
         if tag not in top or _value(layout, top[tag]) != value
     ]
-    if not {code.encode("ascii") for code, _ in profile.method_codes} <= set(codes):
+    # Pixels that nobody had to look at do not claim the option that cleans them.
+    claimed = {code.encode("ascii") for code, _ in profile.method_codes}
+    if not claimed - {Option.CLEAN_PIXEL_DATA.code.encode("ascii")} <= set(codes):
         faults.append(Fault("marking", _METHOD_CODES, len(layout.data)))
     burned_in = top.get(0x00280301)
     if burned_in is not None and _value(layout, burned_in) == b"YES":
@@ -224,8 +228,11 @@ def _is_capped(value: bytes, cap: int) -> bool:
     return True
 
 
-def _identifier_faults(layout: Layout, needles: Needles) -> list[Fault]:
+def _identifier_faults(
+    layout: Layout, rules: ClassRules, profile: Profile, needles: Needles
+) -> list[Fault]:
     data = layout.data
+    keeps_uids = bool(_KEEPING_UIDS & profile.options)
     leaves = [element for element in layout.elements if element.vr != "SQ"]
     head = min((element.start for element in leaves), default=len(data))
     values: list[tuple[int, int]] = [(0, head)]
@@ -257,8 +264,22 @@ def _identifier_faults(layout: Layout, needles: Needles) -> list[Fault]:
             and _is_measure(needles.texts[hit.needle])
         ):
             continue
+        if keeps_uids and _in_kept_uid(element, rules, profile):
+            continue
         faults.append(Fault("identifier", element.tag if element else None, hit.offset))
     return faults
+
+
+def _in_kept_uid(element: Element | None, rules: ClassRules, profile: Profile) -> bool:
+    """Tell a place in a UID that an option leaves as it is: a day may be part of it.
+
+    `element` is None in front of the data set, where the instance's UID stands once more.
+    """
+    if element is None:
+        return profile.keep_uids
+    if (element.vr or rules.vr(element.tag)) != "UI":
+        return False
+    return rules.decide(element.tag, element.parent).kind is Kind.KEEP
 
 
 def _is_measure(text: str) -> bool:

@@ -19,14 +19,15 @@ ADVICE: Final = {
     ErrorCode.DICOM_CLASS_PRIVATE: "Only its maker knows what this kind of object holds. Export it "
     "as a standard object.",
     ErrorCode.DICOM_CLASS_MISSING: "Export it again; without its SOP Class nothing can be decided.",
-    ErrorCode.DICOM_DIRECTORY: "Nothing: the images it lists are cleaned one by one.",
+    ErrorCode.DICOM_DIRECTORY: "Nothing: the images it lists are cleaned one by one. "
+    "Who needs one makes it anew from the clean files.",
     ErrorCode.DICOM_SYNTAX_UNKNOWN: "Export it in a common transfer syntax, for example Explicit "
     "VR Little Endian.",
     ErrorCode.DICOM_PIXELS_UNSUPPORTED: "The study cannot use pixels of this kind.",
     ErrorCode.DICOM_PIXELS_UNDECODABLE: "The pixels cannot be looked at, so text in them cannot be "
     "found. Export the image again, uncompressed.",
     ErrorCode.DICOM_BURNED_IN: "The image says that identity is burned into its pixels. Use a "
-    "profile with clean-pixel-data.",
+    "profile with clean-pixel-data. A picture of a slide's label is never released.",
     ErrorCode.DICOM_FACE_HEAD: "There is no defacing here. Leave it out, or let the data steward "
     "decide and run again with --accept-faces REASON.",
     ErrorCode.DICOM_FACE_UNSTATED: "It may be a head, and there is no defacing here. Let the data "

@@ -13,7 +13,7 @@ from deid.pseudonym import MIN_SECRET_BYTES
 from schemas.errors import ConfigError, ErrorCode
 
 _MAX_KEY_BYTES = 4096  # a key is 32 bytes; a file of another kind named by mistake is larger
-MAKE_KEY = "Make one with: (umask 077; head -c 32 /dev/urandom > FILE)"
+MAKE_KEY = "(umask 077; head -c 32 /dev/urandom > FILE)"
 
 
 def choose_profile(name: str) -> Profile:
@@ -62,13 +62,17 @@ def read_key(path: Path) -> Key:
             mode = os.fstat(file.fileno()).st_mode
     except OSError:
         raise ConfigError(
-            ErrorCode.KEY_MISSING, "The key file cannot be read.", hint=MAKE_KEY
+            ErrorCode.KEY_MISSING,
+            "The key file cannot be read.",
+            hint="Check its path and that you may read it: another key gives other pseudonyms. "
+            f"If the hospital has none yet: {MAKE_KEY}",
         ) from None
     if len(secret) < MIN_SECRET_BYTES:
         raise ConfigError(
             ErrorCode.DEID_SECRET_INVALID,
             "The de-identification key must have at least 32 bytes.",
-            hint=MAKE_KEY,
+            hint="Check that it is the hospital's key file. "
+            f"If the hospital has none yet: {MAKE_KEY}",
         )
     if len(secret) > _MAX_KEY_BYTES:
         raise ConfigError(

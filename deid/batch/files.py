@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from schemas.errors import CohortiumError, ConfigError, ErrorCode, InternalError
@@ -60,7 +61,8 @@ class NewFile:
     def abandon(self) -> None:
         """Leave nothing behind; harmless after `commit`."""
         if not self._file.closed:
-            self._file.close()
+            with suppress(OSError):  # a full disk: what waits to be written is let go
+                self._file.close()
             self._fresh.unlink(missing_ok=True)
 
 

@@ -9,6 +9,7 @@ it is done again, which gives the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -37,6 +38,7 @@ class Pixels(BaseModel):
     ruled: int  # boxes from ultrasound regions and device rules
     removed: float  # fraction of the pixels that was blanked
     why: str
+    outside_text: float = 0.0  # the part of `removed` where the detector found no text
 
 
 class Detail(BaseModel):
@@ -204,8 +206,9 @@ class Journal(Index):
             raise refused(error) from None
 
     def close(self) -> None:
-        """Let go of the files; nothing that was appended is lost."""
-        self._file.close()
+        """Let go of the files; nothing new that was appended is lost."""
+        with contextlib.suppress(OSError):  # a full disk: `append` has said so already
+            self._file.close()
         super().close()
 
     def append(self, entries: Sequence[Entry], *, is_new: bool) -> None:

@@ -25,7 +25,8 @@ from schemas.errors import ErrorCode
 FACE_NOTE: Final = "face-accepted"
 PROVES: Final = (
     "Every clean file was read again: it holds no attribute that the profile removes, and none of "
-    "the values removed from it is left anywhere in its bytes (UTF-8, EUC-KR, UTF-16, Shift-JIS)."
+    "the values removed from it is left anywhere in its bytes (UTF-8, EUC-KR, UTF-16, Shift-JIS). "
+    "Everyday words, and very short words and numbers, are not searched for: they occur by chance."
 )
 DOES_NOT_PROVE: Final = (
     "That nothing identifying is left: text that was not recognised, handwriting, rotated text, "
@@ -56,6 +57,8 @@ class Totals:
     redacted: int = 0
     removed_sum: float = 0.0
     removed_max: float = 0.0
+    outside_sum: float = 0.0
+    outside_max: float = 0.0
 
     def add(self, entry: Entry, *, is_first: bool) -> None:
         """Count one input; `is_first` if no earlier one had the same output."""
@@ -84,10 +87,12 @@ class Totals:
             self.redacted += 1
             self.removed_sum += pixels.removed
             self.removed_max = max(self.removed_max, pixels.removed)
+            self.outside_sum += pixels.outside_text
+            self.outside_max = max(self.outside_max, pixels.outside_text)
 
     def as_mapping(self) -> dict[str, Any]:
         """Give the counts, JSON-ready."""
-        mean = self.removed_sum / self.redacted if self.redacted else 0.0
+        redacted = max(1, self.redacted)
         return {
             "counts": {
                 "read": self.read,
@@ -116,8 +121,10 @@ class Totals:
                 "boxes_detected": self.detected,
                 "boxes_by_rule": self.ruled,
                 "images_redacted": self.redacted,
-                "removed_fraction_mean": round(mean, 6),
+                "removed_fraction_mean": round(self.removed_sum / redacted, 6),
                 "removed_fraction_max": round(self.removed_max, 6),
+                "outside_text_mean": round(self.outside_sum / redacted, 6),
+                "outside_text_max": round(self.outside_max, 6),
             },
         }
 
@@ -174,6 +181,21 @@ class ReportWriter:
         report.commit()
 
 
+_FORMULA: Final = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "＝",
+    "＋",
+    "－",
+    "＠",
+)  # begin one in a cell
+
+
 class QuarantineList:
     """Write which input files were set aside, why, and what to do; for a spreadsheet.
 
@@ -199,6 +221,8 @@ class QuarantineList:
 
     def add(self, relative: str, code: ErrorCode) -> None:
         """Append one file."""
+        if relative.startswith(_FORMULA):
+            relative = f"./{relative}"  # the same path, and no spreadsheet computes it
         self._row(relative, code.value, code.meaning, what_to_do(code))
 
     def commit(self) -> None:

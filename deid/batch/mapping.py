@@ -126,13 +126,18 @@ def read_mapping(path: Path, secret: bytes | None) -> Iterator[bytes]:
         head = file.read(len(MAGIC))
         if head != MAGIC:
             if not head.startswith(",".join(COLUMNS).encode()):
-                raise _invalid("The file is not a mapping of cohortium-deid.")
+                raise _invalid(
+                    "The file is not a mapping of cohortium-deid.",
+                    "Name the file that --mapping of `run` wrote.",
+                )
             file.seek(0)
             while piece := file.read(_CHUNK_BYTES):
                 yield piece
             return
         if secret is None:
-            raise _invalid("The mapping is encrypted; name the key file.")
+            raise _invalid(
+                "The mapping is encrypted.", "Name the key that `run` was given with --key-file."
+            )
         salt = file.read(_SALT_BYTES)
         cipher, header = AESGCM(_key(secret, salt)), MAGIC + salt
         count = 0
@@ -143,7 +148,9 @@ def read_mapping(path: Path, secret: bytes | None) -> Iterator[bytes]:
                 yield cipher.decrypt(_nonce(count, is_last=not following), sealed, header)
             except (InvalidTag, ValueError):
                 raise _invalid(
-                    "The mapping was changed or cut off, or belongs to another key."
+                    "The mapping was changed or cut off, or belongs to another key.",
+                    "Name the key that `run` was given. If it is the right one, run the same "
+                    "command again with --mapping: it writes the mapping anew.",
                 ) from None
             if not following:
                 return
@@ -176,9 +183,5 @@ def _refuse_other(path: Path) -> None:
         )
 
 
-def _invalid(sentence: str) -> DataRejected:
-    return DataRejected(
-        ErrorCode.DEID_MAPPING_INVALID,
-        sentence,
-        hint="Run the same command again with --mapping: it writes the mapping anew.",
-    )
+def _invalid(sentence: str, hint: str) -> DataRejected:
+    return DataRejected(ErrorCode.DEID_MAPPING_INVALID, sentence, hint=hint)

@@ -12,13 +12,14 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
 from deid.batch.files import NewFile, refused, sync_folder
+from deid.profile import Profile
 from schemas.errors import ConfigError, ErrorCode
 
 STATE = ".cohortium-deid"
@@ -29,6 +30,10 @@ _WORDS = {
     "profile": "another profile",
     "profile_sha256": "another state of the profile",
     "run": "another key or project",
+}
+_HINTS = {
+    "profile": "To go on with it, name its --profile",
+    "run": "To go on with it, name its --key-file and --project",
 }
 
 
@@ -93,7 +98,9 @@ class OutputFolder:
             os.close(self._lock)
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
-            raise _other("Another run is writing to the output folder now.") from None
+            raise _other(
+                "Another run is writing to the output folder now.", "Wait until it has ended"
+            ) from None
         with ExitStack() as unless_claimed:
             unless_claimed.callback(os.close, self._lock)
             self._mark(asdict(identity))
@@ -164,6 +171,16 @@ class OutputFolder:
             raise refused(error) from None
 
 
+def other_profile(root: Path, profile: Profile) -> str | None:
+    """Give the profile that a folder was written with; None if it is this one or not known."""
+    try:
+        mark = json.loads((root / STATE / "run.json").read_bytes())
+        name, digest = str(mark["profile"]), mark["profile_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if digest == profile.digest else name
+
+
 def check_places(
     source: Path, output: Path, outside: Sequence[Path], never: Path, report: Path | None = None
 ) -> None:
@@ -173,7 +190,7 @@ def check_places(
         source: the input.
         output: the output folder.
         outside: lists that must lie neither in the input nor in the output.
-        never: the key file, which must not lie in the output.
+        never: the key file, which must lie neither in the output nor in the input.
         report: the report, which names no input and may lie in the output, but not in the input.
 
     Raises:
@@ -192,6 +209,11 @@ def check_places(
             "The key file lies in the output folder.",
             "Move it: whoever gets the output must not get the key.",
         )
+    if _within(never.resolve(), raw):
+        raise _usage(
+            "The key file lies in the input.",
+            "Move it: a file that others have, such as an image, is no key.",
+        )
     for path in outside:
         if _within(path.resolve(), clean):
             raise _usage(
@@ -206,6 +228,34 @@ def check_places(
             )
 
 
+def check_lists(lists: Mapping[str, Path | None], key_file: Path) -> None:
+    """Refuse places where a list cannot be written, before a long run begins.
+
+    Args:
+        lists: each list's option and its path, None for a list that is not written.
+        key_file: the key, which a slip of the keyboard must not replace.
+
+    Raises:
+        ConfigError: a list has no folder, is one, is the key, or shares a path with another list.
+    """
+    taken = {key_file.resolve(): "--key-file"}
+    for option, path in lists.items():
+        if path is None:
+            continue
+        place = path.resolve()
+        if place in taken:
+            raise _usage(f"{option} and {taken[place]} name the same file.", "Name another file.")
+        taken[place] = option
+        if place.is_dir():
+            raise _usage(f"{option} names a folder.", "Name a file in it.")
+        if not place.parent.is_dir():
+            raise ConfigError(
+                ErrorCode.CONFIG_FILE_UNWRITABLE,
+                f"The folder that {option} names does not exist.",
+                hint="Make it first, or name a file elsewhere.",
+            )
+
+
 def _within(path: Path, folder: Path) -> bool:
     return path == folder or folder in path.parents
 
@@ -216,17 +266,17 @@ def _compare(mine: dict[str, object], mark: Path) -> None:
         differing = [name for name in _WORDS if theirs.get(name) != mine[name]]
     except (ValueError, AttributeError):
         raise _other("The output folder's mark of its run cannot be read.") from None
+    if "profile" in differing and "profile_sha256" in differing:
+        differing.remove("profile_sha256")  # another profile has another digest
     if differing:
         words = " and ".join(dict.fromkeys(_WORDS[name] for name in differing))
-        raise _other(f"The output folder was written with {words}.")
+        raise _other(f"The output folder was written with {words}.", _HINTS.get(differing[0], ""))
 
 
-def _other(sentence: str) -> ConfigError:
-    return ConfigError(
-        ErrorCode.DEID_OUTPUT_OTHER,
-        sentence,
-        hint="Name a new folder: clean files of different runs never mix.",
-    )
+def _other(sentence: str, instead: str = "") -> ConfigError:
+    new = "ame a new folder: clean files of different runs never mix."
+    hint = f"{instead}, or n{new}" if instead else f"N{new}"
+    return ConfigError(ErrorCode.DEID_OUTPUT_OTHER, sentence, hint=hint)
 
 
 def _usage(sentence: str, hint: str) -> ConfigError:

@@ -28,7 +28,13 @@ from deid.batch.lists import (
 from deid.batch.mapping import MappingWriter
 from deid.batch.marks import Marks
 from deid.batch.messages import Done, Job, Setup
-from deid.batch.output import Identity, OutputFolder, check_places, product_version
+from deid.batch.output import (
+    Identity,
+    OutputFolder,
+    check_lists,
+    check_places,
+    product_version,
+)
 from deid.batch.pool import Pool, Ready, Task
 from deid.batch.sources import Item, walk
 from deid.profile import Profile
@@ -94,6 +100,15 @@ class Order:
         beside = self.output.resolve()
         return self.quarantine or beside.with_name(f"{beside.name}.quarantine.csv")
 
+    @property
+    def lists(self) -> dict[str, Path | None]:
+        """Give where each list goes, by its option; what goes beside the output is left out."""
+        return {
+            "--report": self.report,
+            "--mapping": self.mapping,
+            "--quarantine": self.quarantine,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -138,6 +153,7 @@ def run_batch(order: Order, progress: Progress | None = None) -> Outcome:
         )
     lists = [order.quarantine_path, *filter(None, (order.mapping,))]
     check_places(order.source, order.output, lists, order.key_file, order.report_path)
+    check_lists(order.lists, order.key_file)
     next(walk(order.source), None)  # a source that is not there claims no folder
     marks = Marks(order.key.secret, order.project)
     identity = Identity(marks.run(), profile.name, profile.digest, product_version())

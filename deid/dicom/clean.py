@@ -88,14 +88,6 @@ class CleanObject:
         with silent_pydicom:
             return pydicom.dcmread(BytesIO(self.raw))
 
-    @property
-    def is_encapsulated(self) -> bool:
-        """Tell whether the pixels are in a code stream rather than plain."""
-        element = self.dataset.get_item(PIXEL_DATA)
-        return bool(getattr(element, "is_undefined_length", False)) or (
-            getattr(element, "length", 0) == 0xFFFFFFFF
-        )
-
 
 class DicomDeidentifier:
     """De-identify DICOM objects of one hospital for one project.
@@ -302,6 +294,7 @@ class DicomDeidentifier:
                 pixels.detected,
                 pixels.ruled,
                 pixels.removed_fraction,
+                pixels.outside_text,
             )
         study = _text(outs, STUDY_UID) or self._pseudonyms.uid(f"study of {top[SOP_UID]}")
         return CleanObject(
@@ -324,7 +317,11 @@ def removed_values(profile: Profile, raw: bytes) -> frozenset[str]:
             top = top_values(source)
             sop_class = _sop_class(source, top)
             gathered = collect(source, Rulebook(profile).for_class(sop_class), top)
-            return frozenset(needles_of(gathered, set()))
+            removed = needles_of(gathered, set())
+            if profile.keep_uids:  # a day that is part of a UID which stays is not gone
+                kept = "\n".join(gathered.allowed)
+                removed = {text for text in removed if text not in kept}
+            return frozenset(removed)
     except Exception:  # noqa: BLE001 - as in `clean`
         return frozenset()
 

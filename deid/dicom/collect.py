@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from pydicom._dicom_dict import DicomDictionary
 
@@ -188,10 +189,9 @@ class _Collector:
 
     def _removed(self, tag: int, vr: str, text: str, kind: Kind) -> None:
         """Sort a removed text: a number, a phrase that names, or a description."""
-        entry = DicomDictionary.get(tag)
-        keyword = entry[4] if entry else ""
-        naming = kind in (Kind.PATIENT, Kind.RECORD) or _IDENTITY.search(keyword) is not None
-        weak = entry is None or (not naming and _DESCRIPTIVE.search(keyword) is not None)
+        weak = _is_weak(tag) and not (
+            kind in (Kind.PATIENT, Kind.RECORD) and tag in DicomDictionary
+        )
         for part in text.split("\\") if vr not in ("LT", "ST", "UT") else [text]:
             value = part.strip()[:_LONGEST]
             if len(value) < _SHORTEST or is_common(value):
@@ -260,6 +260,15 @@ _OTHER_VR = Decision(
 )
 
 
+@lru_cache(maxsize=8_192)
+def _is_weak(tag: int) -> bool:
+    """Tell an attribute whose removed values are descriptions, not somebody's."""
+    entry = DicomDictionary.get(tag)
+    if entry is None:
+        return True
+    return _IDENTITY.search(entry[4]) is None and _DESCRIPTIVE.search(entry[4]) is not None
+
+
 def needles_of(gathered: Collected, written_days: set[str]) -> set[str]:
     """Give what must not be found in the written file.
 
@@ -280,7 +289,7 @@ def needles_of(gathered: Collected, written_days: set[str]) -> set[str]:
     return {
         text
         for text in needles - gathered.allowed
-        if not _is_ours(text) and not (_DOTTED.fullmatch(text) and text in allowed)
+        if not _is_ours(text) and not (text in allowed and _DOTTED.fullmatch(text))
     }
 
 
@@ -292,6 +301,7 @@ def _is_quantity(text: str) -> bool:
 _OURS = "REMOVED ANONYMOUS ISO_IR 192 COHORTIUM_1 UNMODIFIED DCM 1.2.840.10008"
 
 
+@lru_cache(maxsize=16_384)
 def _is_ours(text: str) -> bool:
     """Tell a value that every output holds: an object may come here de-identified before."""
     return text.strip(" ^").upper() in _OURS

@@ -16,6 +16,7 @@ from schemas.errors import ErrorCode
 
 BURNED_IN = 0x00280301
 _METHODS = 0x00120064
+_NOT_LOOKED_AT = ("too-small", "modality-without-text")
 _DATES = {"remove": b"REMOVED", "modify": b"MODIFIED", "keep": b"UNMODIFIED"}
 _MEANINGS = {BASIC_CODE[0]: BASIC_CODE[1]} | {option.code: option.title for option in Option}
 
@@ -30,6 +31,8 @@ def mark(
 ) -> None:
     """Set the marking attributes; methods of an earlier de-identification stay, by code alone."""
     codes = dict(profile.method_codes)
+    if outcome is not None and outcome.report.why in _NOT_LOOKED_AT:
+        codes.pop(Option.CLEAN_PIXEL_DATA.code, None)  # nobody looked: it is not claimed
     for code in _earlier_codes(source):
         codes.setdefault(code, _MEANINGS[code])
     items = [

@@ -9,9 +9,6 @@ from deid.dicom.elements import Element, dictionary_vr
 from deid.dicom.values import BULK_SIZES, STRING_VRS, in_repertoire
 from deid.text import is_common
 
-ICC_PROFILE = 0x00282000
-_ICC_HEADER_BYTES = 128
-
 
 def agreed_vr(element: Element) -> str | None:
     """Give the VR to write a kept value as; None where coding and dictionary cannot both be.
@@ -49,14 +46,6 @@ def due_vr(element: Element) -> str:
         return element.vr if len(element.vr) == 2 else "UN"
     due = dictionary_vr(element.tag)
     return element.vr if due == "UN" else plain_vr(element.tag, due, element.value)
-
-
-def icc_profile(value: bytes) -> bytes | None:
-    """Give a colour profile by the length it states (ICC.1 7.2); None for what is none."""
-    size = int.from_bytes(value[:4], "big")
-    if value[36:40] != b"acsp" or not _ICC_HEADER_BYTES <= size <= len(value):
-        return None
-    return value[:size]
 
 
 def is_code(part: str) -> bool:

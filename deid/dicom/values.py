@@ -12,6 +12,8 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
+from pydicom._uid_dict import UID_dictionary
+
 STAND_IN_TEXT = "REMOVED"
 STAND_IN_DATE = "19000101"
 TEXT_VRS = frozenset(["LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"])
@@ -35,7 +37,7 @@ _ONE = {
     "DS": r"[+-]?(?:\d++\.?\d*+|\.\d++)(?:[eE][+-]?\d++)?",
     "DT": r"\d{4,14}(?:\.\d{1,6})?(?:[+-]\d{4})?",
     "IS": r"[+-]?\d{1,12}+",
-    "TM": r"\d\d(?::?\d\d(?::?\d\d(?:\.\d{1,6})?)?)?",
+    "TM": r"(?:[01]\d|2[0-4])(?::?[0-5]\d(?::?(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?",
     "UI": r"[0-9.]{1,64}",
 }
 _REPERTOIRE: dict[str, Callable[[bytes], re.Match[bytes] | None]] = {
@@ -45,8 +47,20 @@ _REPERTOIRE: dict[str, Callable[[bytes], re.Match[bytes] | None]] = {
 }
 _DATE = re.compile(r"(\d{4})([-./]?)(\d\d)\2(\d\d)")
 _DATETIME = re.compile(r"(\d{4})(\d\d)?(\d\d)?(\d{2,6}(?:\.\d{1,6})?)?([+-]\d{4})?")
+_CLOCK = re.compile(r"(?:[01]\d|2[0-4])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?")
+_ZONE = re.compile(r"[+-](?:0\d|1[0-4])[0-5]\d")
+_LONG_NUMBER = 6
+_TEXT_BYTES = 16
+_PRINTABLE = re.compile(rb"[\x20-\x7e]++\0*+")
+_WORD = re.compile(rb"[A-Za-z]{3}")
+_WHOLE_NUMBER = re.compile(rb"(?<![0-9.])([0-9]{6,})(?![0-9])(?:\.0*+(?![0-9]))?+(?![.eE])")
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
-_STANDARD_UID = re.compile(r"1\.2\.840\.10008(?:\.(?:0|[1-9]\d{0,4})){1,10}")
+# Where the standard goes on assigning: classes, transfer syntaxes, context groups, schemes. Numbers
+# there have up to four digits: what is longer was put under this root by somebody else.
+_STANDARD_UID = re.compile(
+    r"1\.2\.840\.10008\.(?:(?:5\.1|1\.2|2|7|8|9|15)(?:\.(?:0|[1-9]\d{0,2})){1,9}"
+    r"|[67]\.1\.[1-9]\d{0,3})"
+)
 
 
 def in_repertoire(vr: str, value: bytes) -> bool:
@@ -55,7 +69,24 @@ def in_repertoire(vr: str, value: bytes) -> bool:
     if matches is not None:
         return matches(value) is not None
     size = NUMBER_SIZES.get(vr)
-    return size is None or len(value) % size == 0
+    return size is None or (len(value) % size == 0 and not _is_text(value))
+
+
+def _is_text(value: bytes) -> bool:
+    """Tell text put where numbers are due: by chance, 1 in 10^6 lists of two doubles looks so."""
+    if len(value) < _TEXT_BYTES or not value.isascii():
+        return False
+    return _PRINTABLE.fullmatch(value) is not None and _WORD.search(value) is not None
+
+
+def long_numbers(value: bytes) -> list[str]:
+    """Give the whole numbers of six digits and more in a DS or IS value, without a fraction.
+
+    A count or a measured value is rarely that long; a chart, telephone or registration number is.
+    """
+    if len(value) < _LONG_NUMBER:
+        return []
+    return [number.decode("ascii") for number in _WHOLE_NUMBER.findall(value)]
 
 
 def stand_in(vr: str, little: bool = True) -> bytes:
@@ -104,6 +135,10 @@ def _shift_datetime(text: str, shift: Callable[[date], date]) -> str:
     year, month, day_of, rest, offset = found.groups(default="")
     if rest and not day_of:
         return ""
+    if _CLOCK.fullmatch(rest) is None:
+        rest = ""  # 80:05:15 is a date of birth rather than a time of day
+    if _ZONE.fullmatch(offset) is None:
+        offset = ""
     moved = _moved(year, month or "01", day_of or "01", shift)
     return (moved[: len(year + month + day_of)] + rest + offset) if moved else ""
 
@@ -153,8 +188,10 @@ def is_uid(text: str) -> bool:
 
 
 def is_standard_uid(uid: str) -> bool:
-    """Tell whether a UID is the standard's own; one with a long number in it is not."""
-    return uid.startswith("1.2.840.10008.") and _STANDARD_UID.fullmatch(uid) is not None
+    """Tell whether a UID is the standard's own (PS3.6 Annex A), of a later edition maybe."""
+    return uid.startswith("1.2.840.10008.") and (
+        uid in UID_dictionary or _STANDARD_UID.fullmatch(uid) is not None
+    )
 
 
 def cap_age(value: bytes, cap_years: int) -> bytes:

@@ -19,7 +19,8 @@ from deid.dicom.container import Out, Writer, plain_vr
 from deid.dicom.documents import stand_in_document
 from deid.dicom.elements import Element, Item, dictionary_vr
 from deid.dicom.structured import Mode, content_stand_in, mode_of_replaced, treat_in
-from deid.dicom.trust import ICC_PROFILE, agreed_vr, due_vr, icc_profile, is_code, is_known_code
+from deid.dicom.tables import ICC_PROFILE, icc_profile, trim_tables
+from deid.dicom.trust import agreed_vr, due_vr, is_code, is_known_code
 from deid.dicom.values import (
     BULK_SIZES,
     CODED_VRS,
@@ -28,6 +29,7 @@ from deid.dicom.values import (
     cap_age,
     full_days,
     in_repertoire,
+    long_numbers,
     map_uids,
     shift_dates,
     stand_in,
@@ -99,6 +101,7 @@ class Walk:
                 outs[tag] = out
                 if tag & 0x10000:
                     self._reserve(outs, creators, tag, charset)
+        trim_tables(outs, self.little)
         return outs
 
     def _reserve(
@@ -148,6 +151,11 @@ class Walk:
         if vr == "CS":
             if not is_known_code(value) and self.cleaner.holds_identifier(charset.decode(value)):
                 return self._sound_codes(element, decision, charset)
+        elif vr in ("DS", "IS"):
+            if long_numbers(value):
+                value = self._without_identifiers(value)
+                if not value:
+                    return None if tag & 0x10000 else self._instead(element, decision, vr)
         elif vr == "AS" and self.age_cap is not None:
             capped = cap_age(value, self.age_cap)
             if capped != value:
@@ -181,6 +189,15 @@ class Walk:
         if any(sound):
             return Out(element.tag, "CS", "\\".join(sound).rstrip("\\").encode("ascii"))
         return self._instead(element, decision, "CS")
+
+    def _without_identifiers(self, value: bytes) -> bytes:
+        """Give a list of numbers with an empty place for each that is one of a person's numbers."""
+        known = self.cleaner.holds_identifier
+        parts = [
+            b"" if any(known(number) for number in long_numbers(part)) else part
+            for part in value.split(b"\\")
+        ]
+        return b"\\".join(parts).rstrip(b"\\")
 
     def _instead(self, element: Element, decision: Decision, vr: str | None = None) -> Out | None:
         """Put what an attribute's type demands where its value cannot be trusted."""

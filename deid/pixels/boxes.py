@@ -41,6 +41,17 @@ def grown(box: Box, by: int, rows: int, columns: int) -> Box:
     )
 
 
+def in_blocks(box: Box, side: int) -> Box:
+    """The squares of that side, counted from the corner, that ``box`` touches."""
+    return replace(
+        box,
+        top=box.top // side * side,
+        left=box.left // side * side,
+        bottom=-(-box.bottom // side) * side,
+        right=-(-box.right // side) * side,
+    )
+
+
 def clipped(boxes: Iterable[Box], rows: int, columns: int) -> list[Box]:
     """The parts of ``boxes`` inside the picture; empty ones fall away."""
     inside = (grown(box, 0, rows, columns) for box in boxes)

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pydicom.dataset import Dataset
 
 from deid.errors import DeidRefusal
-from deid.pixels.boxes import clipped, covered_fraction
-from deid.pixels.codec import open_frames
+from deid.pixels.boxes import clipped, covered_fraction, in_blocks
+from deid.pixels.codec import JPEG_SEQUENTIAL, Frames, open_frames
 from deid.pixels.detector import TextDetector
 from deid.pixels.devices import device_boxes
 from deid.pixels.find import find_boxes, too_small
 from deid.pixels.form import pixel_keyword
-from deid.pixels.kinds import carries_text, is_picture
+from deid.pixels.kinds import carries_text, is_picture, shows_label
 from deid.pixels.redact import redact
 from deid.pixels.regions import region_boxes
 from deid.pixels.strip import offset_changes, strip_pixel_data
@@ -35,9 +35,12 @@ class PixelReport:
         examined: frames the detector looked at.
         detected: boxes the detector asked for (one that all frames share counts once).
         ruled: boxes that the ultrasound rule and the device list asked for.
-        removed_fraction: share of all pixels of all frames inside any box, 0 to 1.
+        removed_fraction: share of all pixels of all frames that was blanked, 0 to 1: all boxes,
+            of sequential JPEG all blocks that they touch.
         why: one fixed word: "examined", "too-small", "not-examined-by-profile",
             "modality-without-text", "not-a-picture" or "no-pixels".
+        outside_text: the part of `removed_fraction` outside the lines that the detector marked:
+            what the rules for regions and devices and the rest of JPEG blocks cost.
     """
 
     frames: int
@@ -46,6 +49,7 @@ class PixelReport:
     ruled: int
     removed_fraction: float
     why: str
+    outside_text: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +85,25 @@ def examine(
 
     Raises:
         DeidRefusal: DICOM_BURNED_IN (declared, but the profile does not clean pixels or the
-            picture is too small to be examined), TEXT_DETECTION_MISSING,
+            picture is none that is examined; or a slide's label), TEXT_DETECTION_MISSING,
             DICOM_PIXELS_UNDECODABLE, DICOM_REDACTION_TOO_LARGE.
     """
     keyword = pixel_keyword(dataset)
     if keyword is None:
         return PixelOutcome(None, transfer_syntax, None, _unexamined(0, "no-pixels"))
     frames = _frame_count(dataset)
+    declared = str(dataset.get("BurnedInAnnotation") or "").strip().upper() == "YES"
     if keyword != "PixelData" or not is_picture(dataset):
+        if declared:
+            raise DeidRefusal(ErrorCode.DICOM_BURNED_IN)
         return _untouched(dataset, transfer_syntax, _unexamined(frames, "not-a-picture"))
     tiny = _is_tiny(dataset, transfer_syntax)
-    declared = str(dataset.get("BurnedInAnnotation") or "").strip().upper() == "YES"
-    if declared and (tiny or not profile.clean_pixels):
+    if shows_label(dataset) or (declared and (tiny or not profile.clean_pixels)):
         raise DeidRefusal(ErrorCode.DICOM_BURNED_IN)
     if not profile.clean_pixels:
         return _untouched(dataset, transfer_syntax, _unexamined(frames, "not-examined-by-profile"))
     if tiny:
-        return _untouched(dataset, transfer_syntax, _unexamined(frames, "too-small"), "NO")
+        return _untouched(dataset, transfer_syntax, _unexamined(frames, "too-small"))
     if detector is None:
         if carries_text(dataset):
             raise DeidRefusal(ErrorCode.TEXT_DETECTION_MISSING)
@@ -115,18 +121,34 @@ def _cleaned(
     rules = (*region_boxes(dataset, detected), *device_boxes(dataset))
     ruled = clipped(rules, frames.rows, frames.columns)
     boxes = (*ruled, *detected)
-    removed = covered_fraction(boxes, frames.rows, frames.columns, frames.count)
+    size = (frames.rows, frames.columns, frames.count)
+    block = _block(frames, transfer_syntax)
+    removed = covered_fraction([in_blocks(box, block) for box in boxes], *size)
+    outside = max(0.0, removed - covered_fraction(detected, *size))
     report = PixelReport(
-        frames.count, frames.count, len(detected), len(ruled), round(removed, 6), "examined"
+        frames.count,
+        frames.count,
+        len(detected),
+        len(ruled),
+        round(removed, 6),
+        "examined",
+        round(outside, 6),
     )
     if not boxes:
         return _untouched(dataset, transfer_syntax, report, "NO")
-    if removed > profile.max_removed_fraction:
+    if removed > profile.max_removed_fraction or outside > profile.max_outside_text_fraction:
         raise DeidRefusal(ErrorCode.DICOM_REDACTION_TOO_LARGE)
     redacted = redact(dataset, transfer_syntax, boxes)
     return PixelOutcome(
         redacted.pixel_data, redacted.transfer_syntax, "NO", report, dict(redacted.changes)
     )
+
+
+def _block(frames: Frames, transfer_syntax: str) -> int:
+    """Side of the smallest square that can be blanked; of colour JPEG the largest in use."""
+    if transfer_syntax not in JPEG_SEQUENTIAL:
+        return 1
+    return 8 if frames.samples == 1 else 16  # PS3.5 8.2.1: chrominance may have half the rows
 
 
 def _untouched(

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 
 _KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _MAX_FRAMES = 1 << 24
+_TAGS = {
+    "SamplesPerPixel": BaseTag(0x00280002),
+    "PlanarConfiguration": BaseTag(0x00280006),
+    "Rows": BaseTag(0x00280010),
+    "Columns": BaseTag(0x00280011),
+    "BitsAllocated": BaseTag(0x00280100),
+    "BitsStored": BaseTag(0x00280101),
+    "HighBit": BaseTag(0x00280102),
+    "PixelRepresentation": BaseTag(0x00280103),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +108,12 @@ def pixel_form(dataset: Dataset) -> PixelForm | None:
 
 
 def _number(dataset: Dataset, keyword: str) -> int | None:
+    # One US value not yet decoded, as nearly all are: no need for pydicom's machinery.
+    element = dataset.get_item(_TAGS[keyword]) if keyword in _TAGS else None
+    if isinstance(element, RawDataElement) and element.VR in ("US", None):
+        value = element.value
+        if value is not None and len(value) == 2:
+            return int.from_bytes(value, "little" if element.is_little_endian else "big")
     try:
         return int(str(dataset.get(keyword)))
     except (ValueError, TypeError):

@@ -38,6 +38,26 @@ def is_picture(dataset: Dataset) -> bool:
     return str(dataset.get("SOPClassUID") or "") not in _NOT_PICTURES
 
 
+def shows_label(dataset: Dataset) -> bool:
+    """Whether a picture of a slide may show the slide's label: a name, a number, a barcode.
+
+    A label is written by hand or as a barcode as often as in print, so that no detector of printed
+    text clears it. An overview counts unless it says that the label is not in it (PS3.3 C.8.12.8,
+    Specimen Label in Image).
+    """
+    stated = str(dataset.get("SpecimenLabelInImage") or "").strip().upper()
+    if stated == "YES":
+        return True
+    flavour = _image_type(dataset)[2:3]
+    return flavour == ["LABEL"] or (flavour == ["OVERVIEW"] and stated != "NO")
+
+
+def _image_type(dataset: Dataset) -> list[str]:
+    kind = dataset.get("ImageType") or ()
+    words = [kind] if isinstance(kind, str) else [str(word) for word in kind]
+    return [word.strip().upper() for word in words]
+
+
 def carries_text(dataset: Dataset) -> bool:
     """Whether pictures of this kind often carry writing.
 
@@ -51,6 +71,5 @@ def carries_text(dataset: Dataset) -> bool:
         return True
     if str(dataset.get("SamplesPerPixel") or 1) != "1":
         return True
-    kind = dataset.get("ImageType") or ()
-    words = [kind] if isinstance(kind, str) else [str(word) for word in kind]
-    return len(words) > 1 and words[0].upper() != "ORIGINAL" and words[1].upper() == "SECONDARY"
+    words = _image_type(dataset)
+    return len(words) > 1 and words[0] != "ORIGINAL" and words[1] == "SECONDARY"

@@ -39,8 +39,8 @@ def region_boxes(dataset: Dataset, detected: Sequence[Box]) -> tuple[Box, ...]:
     banner, columns = _banner(dataset)
     lines: list[tuple[int, int]] = []
     for top, bottom in sorted({(box.top, box.bottom) for box in detected}):
-        if (top + bottom) / 2 >= banner:
-            continue
+        if bottom > banner:
+            continue  # not above all regions: a line inside the picture
         if lines and top <= lines[-1][1]:
             lines[-1] = (lines[-1][0], max(lines[-1][1], bottom))
         else:

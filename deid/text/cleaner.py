@@ -14,12 +14,14 @@ from functools import lru_cache
 
 from deid.text.fold import Folded, fold
 from deid.text.gaps import close_gaps
+from deid.text.names import is_cjk
 from deid.text.own import OwnValues
 from deid.text.patterns import has_strong_pattern, pattern_spans
-from deid.text.tokens import WORD, cue, is_weak, word_allowed
+from deid.text.tokens import WORD, cue, is_weak, vocabulary, word_allowed
 
 _MAX_PASSES = 8  # what was apart may read as a number once joined; each pass only takes away
 _CACHED_LENGTH = 256
+_SHORTEST_NAME, _SURE_NAME = 3, 5  # letters of a listed name in a technical text
 _NUMBERS = re.compile(r"[0-9]+(?:[-_.:][0-9]+)*+")
 _YEAR = re.compile("(?:19|20)[0-9][0-9]")
 _WORD_BEFORE = re.compile(r"(?<![a-z])([a-z]+)[ =:]{0,3}$")
@@ -74,29 +76,68 @@ class TextCleaner:
         return cleaned if cleaned == text else ""
 
     def holds_identifier(self, text: str) -> bool:
-        """Say whether a technical text holds an own value or a sure form of identifier.
+        """Say whether a technical text holds an own value, a sure form of identifier or a name.
 
         Versions, object identifiers and dates of software do not count.
         """
-        if text.isascii() and len(text) <= _CACHED_LENGTH:
-            lower, sure = _ascii_pattern(text)
+        if len(text) <= _CACHED_LENGTH:
+            lower, sure = _technical(text)
         else:
             lower = fold(text).text
-            sure = has_strong_pattern(lower)
+            sure = has_strong_pattern(lower) or _names_somebody(lower)
         return sure or self._own.holds(lower)
 
 
 def is_common(text: str) -> bool:
     """Say whether every word is everybody's: such a value identifies nobody, wherever it stands."""
-    if len(text) <= _CACHED_LENGTH:
-        return _clean_common(text) == text
-    return _clean_once(fold(text), ()) == text
+    if len(text) > _CACHED_LENGTH:
+        return _clean_once(fold(text), ()) == text
+    return _is_common(text)
+
+
+@lru_cache(maxsize=16384)
+def _is_common(text: str) -> bool:
+    """Say so of a short text; most that are not show it in their first word, without patterns."""
+    folded = fold(text)
+    if folded.starts is not None and len(set(folded.starts)) < len(folded.starts):
+        return _clean_common(text) == text  # one character reads as several, in several words
+    for match in WORD.finditer(folded.text):
+        word = match.group()
+        if word_allowed(word) or word in cue("josa"):
+            continue
+        first, last = folded.span(*match.span())
+        if last - first != len(word) or not word_allowed(folded.original[first:last]):
+            return False  # it goes, and nothing that closes its gap is as long as it was
+    return not _long_numbers(folded.text) and _clean_common(text) == text
 
 
 @lru_cache(maxsize=8192)
-def _ascii_pattern(text: str) -> tuple[str, bool]:
-    lower = text.lower()
-    return lower, has_strong_pattern(lower)
+def _technical(text: str) -> tuple[str, bool]:
+    lower = text.lower() if text.isascii() else fold(text).text
+    return lower, has_strong_pattern(lower) or _names_somebody(lower)
+
+
+def _names_somebody(folded: str) -> bool:
+    """Say whether a technical text names a person: a listed name, or unlisted Hangul, hanja, kana.
+
+    A short Latin name counts only beside an unlisted word or a name: LIN and ANN are codes, too.
+    """
+    return any(_is_named(WORD.findall(part)) for part in folded.split("\\"))
+
+
+def _is_named(words: list[str]) -> bool:
+    unlisted = [not word_allowed(word) and not word.isdigit() for word in words]
+    for at, word in enumerate(words):
+        if not unlisted[at]:
+            continue
+        if is_cjk(word):
+            return True
+        if len(word) < _SHORTEST_NAME or not is_weak(word):
+            continue
+        beside = [other for other in (at - 1, at + 1) if 0 <= other < len(words)]
+        if len(word) >= _SURE_NAME or any(unlisted[o] or is_weak(words[o]) for o in beside):
+            return True
+    return False
 
 
 @lru_cache(maxsize=16384)
@@ -133,14 +174,14 @@ def _tokens(folded: Folded, removed: bytearray) -> list[_Token]:
     tokens: list[_Token] = []
     for match in WORD.finditer(folded.text):
         start, end = match.span()
-        if not any(removed[start:end]):
+        if removed.find(1, start, end) < 0:
             token = _token(folded, start, end)
             tokens.append(token)
             if not token.kept and len(tokens) > 1 and token.text in cue("josa"):
                 before = tokens[-2]  # a particle behind a unit or an abbreviation: "mm로", "CT상"
                 token.kept = before.kept and before.end == start and before.text.isascii()
             continue
-        if match.group().isascii() or all(removed[start:end]):
+        if match.group().isascii() or removed.find(0, start, end) < 0:
             tokens.append(_token(folded, start, end, kept=False))
             continue
         at = start
@@ -213,19 +254,24 @@ def _number_goes(number: str, text: str, start: int, end: int) -> bool:
 
 def _drop_names(text: str, tokens: list[_Token]) -> None:
     """Drop listed words that are names here: behind a title, or beside a name that goes."""
+    titles, honorifics = cue("title"), cue("honorific")
     for at, token in enumerate(tokens):
-        if token.text in cue("title"):
+        if token.text in titles:
             _drop_behind_title(text, tokens, at)
-        elif token.text in cue("honorific") and at:
+        elif token.text in honorifics and at:
             _drop_before_honorific(text, tokens, at)
+    if all(token.kept for token in tokens):
+        return
     size = len(tokens)
     for order in (range(size), range(size - 1, -1, -1), range(size)):  # along, back, along again
         for at in order:
             token = tokens[at]
-            if token.kept and any(
-                _beside_name(text, token, tokens[other], other < at)
-                for other in (at - 1, at + 1)
-                if 0 <= other < size
+            if not token.kept:
+                continue
+            before = tokens[at - 1] if at else token
+            after = tokens[at + 1] if at + 1 < size else token
+            if (not before.kept and _beside_name(text, token, before, True)) or (
+                not after.kept and _beside_name(text, token, after, False)
             ):
                 token.kept = False
 
@@ -245,11 +291,24 @@ def _drop_behind_title(text: str, tokens: list[_Token], at: int) -> None:
             named = is_weak(other.text) and (other.capital or not other.text.isascii())
             if not named and not (strict and other.capital and other.text.isalpha()):
                 return
+            if previous is not title and _is_heading(other, previous):
+                return
             other.kept = False
         if address:
             title.kept = False
         previous = other
         near = _AFTER_TITLE if len(other.text) == 1 else _NEAR
+
+
+def _is_heading(token: _Token, name: _Token) -> bool:
+    """Say whether clinical words in capitals begin behind a name that is not: Abernathy BRAIN."""
+    return (
+        token.shouted
+        and name.capital
+        and not name.shouted
+        and len(name.text) > 1
+        and token.text in vocabulary().technical
+    )
 
 
 def _drop_before_honorific(text: str, tokens: list[_Token], at: int) -> None:
@@ -265,8 +324,6 @@ def _drop_before_honorific(text: str, tokens: list[_Token], at: int) -> None:
 
 def _beside_name(text: str, token: _Token, other: _Token, other_first: bool) -> bool:
     """Say whether a kept token goes with its neighbour that went."""
-    if other.kept:
-        return False
     gap = text[other.end : token.start] if other_first else text[token.end : other.start]
     if len(token.text) == 1 and token.text.isascii():
         if token.text == "s" and other_first and gap == "'":
@@ -294,4 +351,5 @@ def _beside_name(text: str, token: _Token, other: _Token, other_first: bool) -> 
         and token.text.isalpha()
         and is_weak(token.text)
         and is_weak(other.text)
+        and not (other_first and _is_heading(token, other))
     )

@@ -33,6 +33,8 @@ _SPECIAL = {
 }
 _CLUSTER = re.compile("[\\s\\S][\u0300-\u036f\u1160-\u11ff\u3099\u309a\uff9e\uff9f]*")
 _HIRAGANA = re.compile("[\u3041-\u3096]")
+# each of these folds to itself or to its small letter; NUL does not
+_SIMPLE = re.compile("[\x01-\x7f\u3400-\u4dbf\u4e00-\u9fff\u30a1-\u30fa\u30fc가-힣]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ def fold(text: str) -> Folded:
     """Fold a text, keeping the way back to it."""
     if text.isascii():
         return Folded(text, text.lower().replace("\x00", " "), None, None)
+    if _SIMPLE.fullmatch(text):
+        return Folded(text, text.lower(), None, None)
     pieces: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
@@ -72,12 +76,12 @@ def fold(text: str) -> Folded:
 
 def fold_word(text: str) -> str:
     """Fold a text without the way back."""
-    return fold(text).text
+    return text.lower().replace("\x00", " ") if text.isascii() else fold(text).text
 
 
 def compact(text: str) -> str:
     """Give the folded letters and digits alone, separators dropped."""
-    return "".join(character for character in fold_word(text) if character.isalnum())
+    return "".join(filter(str.isalnum, fold_word(text)))
 
 
 @lru_cache(maxsize=16384)

@@ -32,6 +32,7 @@ _PARTS = re.compile(r"[^\s^=,.\-_/()'’‐-―]+")
 _GERMAN = (("ä", "ae"), ("ö", "oe"), ("ü", "ue"), ("å", "aa"), ("ø", "oe"), ("æ", "ae"))
 _JOINS_LATIN = ("^", " ", ", ", ",", "", "_", "-", ".")
 _JOINS_CJK = ("", " ", "^")
+_CJK = re.compile("[\u3040-\ud7a3\uf900-\ufaff\uff66-\uff9f]")
 _MAX_PARTS = 6  # a name has few parts; more would make orders explode
 
 
@@ -64,12 +65,7 @@ def name_forms(value: str) -> NameForms:
 
 def is_cjk(text: str) -> bool:
     """Say whether the text is written in Hangul, hanja or kana."""
-    return any(
-        "\u3040" <= character <= "\ud7a3"
-        or "\uff66" <= character <= "\uff9f"
-        or "\uf900" <= character <= "\ufaff"
-        for character in text
-    )
+    return _CJK.search(text) is not None
 
 
 def half_width(text: str) -> str:
@@ -108,7 +104,9 @@ def _add_group(group: str, words: set[str], joined: set[str], needles: set[str])
     components = [part.strip() for part in re.split(r"[\^,]", group) if part.strip()]
     if len(components) == 1:  # not in PN's own form: spaces part it
         components = components[0].split()
-    components = [part for part in components if compact(part) not in cue("not_name")][:_MAX_PARTS]
+    full = len(components) == 2 and compact(components[1]) == "na"  # Li^Na is a name
+    known = frozenset() if full else cue("not_name")
+    components = [part for part in components if compact(part) not in known][:_MAX_PARTS]
     if not components:
         return
     if is_cjk(group):

@@ -7,7 +7,9 @@ that is the patient's own; a search of raw bytes takes distinctive forms only.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from functools import lru_cache
+from itertools import accumulate
 
 from deid.text.fold import compact, fold
 from deid.text.names import is_cjk, name_forms
@@ -17,10 +19,12 @@ _RUN = re.compile(
     "[a-z]+|[0-9]+|[가-힣]+|[\u3400-\u9fff\uf900-\ufaff々]+|[\u30a1-\u30fa\u30fc-\u30ff]+"
     "|[^\\W_a-z0-9가-힣\u3400-\u9fff\uf900-\ufaff々\u30a1-\u30fa\u30fc-\u30ff]+"
 )
+_JOINT = "\x1f"  # between needles; a core holds letters only, so it never reaches across
 _MAX_GAP = 3  # separators that may stand inside one value: "HONG^ GILDONG", "12 - 34"
 _MIN_NUMBER = 4  # a shorter number is a slice count as often as an identifier
 _MIN_NEEDLE_NUMBER = 6  # a shorter one is met by chance in bytes and in object identifiers
 _MIN_NEEDLE_WORD = 5
+_MIN_OWN_WORD = 3  # of a technical text: Kim, Lee, Yoo
 _MIN_ANYWHERE = 8  # a form this long counts inside a longer word too
 
 
@@ -33,6 +37,7 @@ class OwnValues:
         self._forms: set[str] = set()  # identifying forms, compact
         self._needles: set[str] = set()
         self._anywhere: tuple[str, ...] | None = None
+        self._held: dict[str, bool] = {}  # codes and units recur within one object
         self._heads: frozenset[str] = frozenset()
         self._reach = 0
         self._cjk: tuple[str, ...] = ()
@@ -44,6 +49,8 @@ class OwnValues:
         forms = name_forms(value)
         self._words |= forms.words
         self._forms |= {form for form in forms.joined if len(form) >= (3 if is_cjk(form) else 4)}
+        # a whole name of two syllables goes even where it is a word, too: 이수, 정상
+        self._words |= {form for form in forms.joined if len(form) == 2 and is_cjk(form)}
         self._needles |= forms.needles
 
     def add_identifier(self, value: str) -> None:
@@ -84,34 +91,46 @@ class OwnValues:
 
     def spellings(self) -> frozenset[str]:
         """Give every form to look for in raw bytes: distinctive ones, in the cases met."""
-        needles = {needle for needle in self._needles if _distinctive(needle)}
+        cores: list[str] = []
+        others: list[str] = []
+        for needle in self._needles:
+            use = _use(needle)
+            if use is not None:
+                (cores if use else others).append(needle)
         # what contains another Latin needle is found with it
-        cores = {
-            needle
-            for needle in needles
-            if len(needle) >= 6 and needle.isalpha() and not is_cjk(needle)
-        }
-        return frozenset(
-            needle
-            for needle in needles
-            if needle in cores or not any(core in needle for core in cores)
-        )
+        needles = {*cores, *others}
+        joined = _JOINT.join(others) + _JOINT
+        ends = list(accumulate(len(needle) + 1 for needle in others))
+        for core in cores:
+            at = joined.find(core)
+            while at >= 0:
+                other = bisect_right(ends, at)
+                needles.discard(others[other])
+                at = joined.find(core, ends[other])
+        return frozenset(needles)
 
     def holds(self, folded_text: str) -> bool:
         """Say whether an identifying form stands in a folded text (for technical attributes)."""
         self._prepare()
+        found = self._held.get(folded_text)
+        if found is None:
+            found = self._held[folded_text] = self._holds(folded_text)
+        return found
+
+    def _holds(self, folded_text: str) -> bool:
         if not self._forms and not self._words:
             return False
         runs = _RUN.findall(folded_text)
         if not runs:
             return False
         joined = "".join(runs)
-        if any(form in joined for form in self._anywhere or ()):
-            return True
-        if any(form in joined for form in self._cjk):
+        for form in self._anywhere or ():
+            if form in joined:
+                return True
+        if not joined.isascii() and any(form in joined for form in self._cjk):
             return True
         for at, run in enumerate(runs):
-            if run in self._words and len(run) >= 4 and not word_allowed(run):
+            if run in self._words and len(run) >= _MIN_OWN_WORD and not word_allowed(run):
                 return True
             if run[:2] in self._heads and self._match_runs(runs, at):
                 return True
@@ -170,6 +189,7 @@ class OwnValues:
             return False
         self._values.add((kind, value))
         self._anywhere = None
+        self._held.clear()
         return True
 
     def _prepare(self) -> None:
@@ -193,9 +213,16 @@ def _is_uid(value: str) -> bool:
 
 
 @lru_cache(maxsize=16384)
+def _use(needle: str) -> bool | None:
+    """Say whether a needle is a Latin word that stands for what contains it; None: no use."""
+    if not _distinctive(needle):
+        return None
+    return len(needle) >= 6 and needle.isalpha() and not is_cjk(needle)
+
+
 def _distinctive(needle: str) -> bool:
     """Say whether a needle is too long or strange to stand in clean text by chance."""
-    letters = "".join(character for character in needle if character.isalnum())
+    letters = "".join(filter(str.isalnum, needle))
     if is_cjk(needle):
         return len(letters) >= 2 and not word_allowed(letters)
     if letters.isdigit():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from deid.text.fold import Folded, fold
 
@@ -110,6 +111,12 @@ _RULES: tuple[_Rule, ...] = (
         strong=True,
     ),
     _rule("kr-business", rf"{_DD}[0-9]{{3}}-[0-9]{{2}}-[0-9]{{5}}{_EE}", strong=True),
+    _rule(  # "주" with a gap is weeks: 32주 1500 g
+        "kr-plate",
+        rf"{_D}[0-9]{{2,3}}(?: ?[가나다라마거너더러머버서어저고노도로모보소오조구누두루무부우"
+        rf"바사아자배하허호]|주(?! )) ?[0-9]{{4}}{_E}(?! ?(?:g|kg|ml|cc|mg))",
+    ),
+    _rule("pathology", rf"(?<![a-z0-9])[a-z]{{1,2}}[0-9]{{2}}-[0-9]{{4,7}}{_E}"),
     _rule("us-ssn", rf"{_DD}[0-9]{{3}}[- ][0-9]{{2}}[- ][0-9]{{4}}{_EE}", strong=True),
     _rule(
         "phone",
@@ -119,6 +126,7 @@ _RULES: tuple[_Rule, ...] = (
     ),
     _rule("phone", rf"\+[0-9]{{1,3}}(?:[-. ()]{{1,2}}[0-9]{{1,4}}){{2,5}}{_E}", strong=True),
     _rule("phone", rf"{_D}[0-9]{{3}}[-.][0-9]{{4}}(?: ?(?:x|ext)\.? ?[0-9]{{1,6}})?{_E}"),
+    _rule("phone", rf"(?<![a-z])(?:ext|내선)[.:]? ?#?[0-9]{{3,6}}{_E}", needs="3"),
     _rule(
         "email",
         r"(?<![a-z0-9._%+-])[a-z0-9._%+-]{1,64}+ ?@ ?[a-z0-9.-]{1,190}",
@@ -297,23 +305,35 @@ def has_strong_pattern(folded_text: str) -> bool:
 
 def _matches(text: str, *, strong: bool) -> list[tuple[_Rule, re.Match[str]]]:
     digits = sum(map(text.count, "0123456789"))
-    out: list[tuple[_Rule, re.Match[str]]] = []
-    for rule in _STRONG if strong else _RULES:
-        if _possible(rule.needs, text, digits):
-            out.extend((rule, match) for match in rule.regex.finditer(text))
-    return out
+    hints = "".join([mark for mark in _MARKS if mark in text])
+    if not text.isascii() and _HINT_KR_ADDRESS.search(text) is not None:
+        hints += "시"
+    if digits and _HINT_MONTH.search(text) is not None:
+        hints += "m"
+    return [
+        (rule, match)
+        for rule in _possible(min(digits, _MOST_DIGITS), hints, strong)
+        for match in rule.regex.finditer(text)
+    ]
 
 
-def _possible(needs: str, text: str, digits: int) -> bool:
-    if needs.isdigit():
-        return digits >= int(needs)
-    if needs == "month":
-        return digits >= 1 and _HINT_MONTH.search(text) is not None
-    if needs == "시도":
-        return _HINT_KR_ADDRESS.search(text) is not None
-    if needs == "년월":
-        return digits >= 1 and ("년" in text or "월" in text)
-    return any(character in text for character in needs)
+@lru_cache(maxsize=4096)
+def _possible(digits: int, hints: str, strong: bool) -> tuple[_Rule, ...]:
+    """Give the rules that can match a text of so many digits, with these marks and hint words."""
+
+    def can(needs: str) -> bool:
+        if needs.isdigit():
+            return digits >= int(needs)
+        if needs == "month":
+            return "m" in hints
+        if needs == "시도":
+            return "시" in hints
+        if needs == "년월":
+            return digits >= 1 and ("년" in hints or "월" in hints)
+        return any(character in hints for character in needs)
+
+    return tuple(rule for rule in _RULES if (rule.strong or not strong) and can(rule.needs))
 
 
-_STRONG = tuple(rule for rule in _RULES if rule.strong)
+_MARKS = "@.:-년월"  # what `needs` may name by itself
+_MOST_DIGITS = max(int(rule.needs) for rule in _RULES if rule.needs.isdigit())

@@ -215,6 +215,22 @@ def test_explain_lists_the_profile_and_the_page(capsys: pytest.CaptureFixture[st
     assert page == (Path(cli.__file__).parent / "CONFORMANCE.md").read_text("utf-8")
 
 
+def test_explain_finds_attributes_and_columns_by_name_or_tag(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert _run("explain", "patientsex", "(0010,0010)") == 0
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == [
+        "PatientName",
+        "PatientSex",
+        "PatientSexNeutered",
+    ]
+    assert "items of a sequence" not in lines[1]  # no sequence: just kept
+    assert _run("explain", "chart", "--profile", "ehr-table") == 0
+    assert "column chart_no" in capsys.readouterr().out
+    assert _problem(capsys, "explain", "PatientNaem")["hint"]
+
+
 def _problem(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
     status = _run(*words, "--json")
     problem: dict[str, Any] = json.loads(capsys.readouterr().out)["error"]
@@ -258,7 +274,10 @@ def test_an_empty_input_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "key").write_bytes(SECRET)
     status = _run("run", tmp_path / "in", tmp_path / "out", "--key-file", tmp_path / "key")
     shown = capsys.readouterr()
-    assert status == 5 and ErrorCode.SOURCE_EMPTY.value in shown.err
+    assert status == 5 and ErrorCode.SOURCE_EMPTY.value in shown.err and not shown.out
+    problem = _problem(capsys, "run", tmp_path / "in", tmp_path / "out", "--key-file",
+                       tmp_path / "key")  # fmt: skip
+    assert problem["code"] == ErrorCode.SOURCE_EMPTY.value  # one document, not two
 
 
 def test_a_key_that_others_may_read_is_warned_of(
@@ -290,6 +309,34 @@ def test_an_interrupted_run_says_how_to_go_on(
     monkeypatch.setattr("deid.batch.chosen.choose_profile", interrupt)
     assert _run("explain") == 130
     assert "again" in capsys.readouterr().err
+
+
+def test_the_key_is_never_replaced_by_a_list(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = raw.parent / "key"
+    before = key.read_bytes()
+    for option in ("--report", "--quarantine", "--mapping"):
+        assert _clean(raw, option, key) == 2
+        assert "--key-file" in capsys.readouterr().err
+    assert key.read_bytes() == before
+
+
+def test_verify_says_that_the_folder_has_another_profile(
+    raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _clean(raw)
+    assert _run("verify", raw.parent / "out") == 5  # held against research
+    assert "basic" in capsys.readouterr().err
+    assert _run("verify", raw.parent / "out", "--profile", "basic") == 0
+    assert not capsys.readouterr().err
+
+
+def test_help_is_plain_text_and_a_proposal_is_made_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert _run("run", "--help") == 0
+    shown = capsys.readouterr().out
+    assert "INPUT is a folder" in " ".join(shown.split()) and "\\[" not in shown
+    assert _problem(capsys, "runn")["sentence"].count("Did you mean") == 1
 
 
 def test_help_names_every_command() -> None:

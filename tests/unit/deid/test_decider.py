@@ -63,6 +63,10 @@ def profile_of(*options: Option, references: str = "by-type") -> Profile:
     return parse_profile(text.encode())
 
 
+# Code X, yet of Type 1 in every presentation state (PS3.3 C.11.10).
+PRESENTATION = (TAG["PresentationCreationDate"], TAG["PresentationCreationTime"])
+
+
 def basic_kinds(code: str, kind: Type) -> set[Kind]:
     """Recompute, apart from the product, what the Basic Profile's code allows for a type."""
     letters = code.split("/")
@@ -92,6 +96,8 @@ def wrong_rows(profile: Profile) -> list[str]:
         on = {row[o.column] for o in profile.options if o.column and o.column in row}
         for kind in Type:
             basic = LINKS.get(tag) or basic_kinds(row["basicProfile"], kind)
+            if tag in PRESENTATION and kind is Type.VALUE:
+                basic = {Kind.DUMMY}
             if "C" in on:
                 text = {Kind.TECHNICAL} if tag == 0x00080201 else {Kind.CLEAN_TEXT}
                 sequence = {Kind.KEEP, Kind.CLEAN_CONTENT, Kind.CLEAN_GRAPHIC}

@@ -108,6 +108,7 @@ def _with(line: bytes) -> bytes:
         (_with(b"age_cap = true"), "age_cap"),
         (_with(b"max_removed_fraction = 0"), "max_removed_fraction"),
         (_with(b"max_removed_fraction = nan"), "max_removed_fraction"),
+        (_with(b"max_outside_text_fraction = 2"), "max_outside_text_fraction"),
         (_with(b'sop_classes = ["ct"]'), "UID"),
         (_with(b'transfer_syntaxes = "1.2"'), "list of strings"),
         (GOOD.replace(b"retain-uids", b"retain-uid"), "“retain-uids” is near"),

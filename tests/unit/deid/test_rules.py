@@ -38,6 +38,13 @@ def test_the_enclosing_sequence_counts() -> None:
     assert rules.decide(TAG["TextValue"], TAG["ContentSequence"]).kind is Kind.DUMMY
 
 
+def test_pixels_stay_at_the_top_only_where_they_are_examined() -> None:
+    rules = RESEARCH.for_class(CT)
+    for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
+        assert rules.decide(TAG[keyword]).kind is Kind.PIXELS
+        assert rules.decide(TAG[keyword], TAG["SourceImageSequence"]).kind is Kind.REMOVE
+
+
 def test_answers_are_remembered() -> None:
     rules = RESEARCH.for_class(CT)
     assert rules is RESEARCH.for_class(CT)

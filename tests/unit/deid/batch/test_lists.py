@@ -15,7 +15,10 @@ from schemas.errors import ErrorCode
 
 
 def _image(removed: float, why: str = "examined") -> Entry:
-    pixels = Pixels(frames=2, examined=2, detected=1, ruled=0, removed=removed, why=why)
+    pixels = Pixels(
+        frames=2, examined=2, detected=1, ruled=0, removed=removed, why=why,
+        outside_text=removed / 2,
+    )  # fmt: skip
     detail = Detail(modality="US", actions={"keep": 2}, notes=("repaired",), pixels=pixels)
     return Entry("A", "s", "c", "P/1/1.dcm", 7, detail=detail)
 
@@ -35,6 +38,7 @@ def test_totals_count_each_clean_file_once() -> None:
     pixels = body["pixels"]
     assert (pixels["images"], pixels["images_redacted"], pixels["frames"]) == (3, 2, 6)
     assert (pixels["removed_fraction_mean"], pixels["removed_fraction_max"]) == (0.2, 0.3)
+    assert (pixels["outside_text_mean"], pixels["outside_text_max"]) == (0.1, 0.15)
     assert pixels["by_outcome"] == {"examined": 2, "too-small": 1}
 
 
@@ -69,6 +73,17 @@ def test_the_quarantine_list_opens_in_a_spreadsheet(tmp_path: Path) -> None:
         (row,) = csv.DictReader(file)
     assert row["input_rel"] == '홍길동/"a,b"\n.dcm' and row["code"] == "ingest.dicom_face"
     assert row["meaning"] == ErrorCode.DICOM_FACE_HEAD.meaning and "steward" in row["what_to_do"]
+
+
+@pytest.mark.parametrize("name", ["=1+1.dcm", "+1.dcm", "-1.dcm", "@SUM(1).dcm", "\t=1.dcm"])
+def test_a_file_name_is_no_formula_in_a_spreadsheet(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "q.csv"
+    with QuarantineList(path) as quarantine:
+        quarantine.add(name, ErrorCode.FILE_EMPTY)
+        quarantine.commit()
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["input_rel"] == f"./{name}"  # still the file's path
 
 
 def test_every_reason_to_set_a_dicom_file_aside_comes_with_advice() -> None:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from deid.batch.output import STATE, Identity, OutputFolder, check_places
+from deid.batch.output import (
+    STATE,
+    Identity,
+    OutputFolder,
+    check_lists,
+    check_places,
+    other_profile,
+)
+from deid.profile import shipped_profile
 from schemas.errors import ConfigError, ErrorCode
 
 MINE = Identity("RUN", "research", "ab" * 32, "1.0")
@@ -107,9 +115,44 @@ def test_places_that_mix_raw_and_clean_are_refused(tmp_path: Path) -> None:
         (raw, out, [out / "m.csv"], key),
         (raw, out, [raw / "m.csv"], key),
         (raw, out, [], out / "key"),
+        (raw, out, [], raw / "scan.dcm"),
     ]
     for case in cases:
         with pytest.raises(ConfigError) as caught:
             check_places(*case)
         assert caught.value.code is ErrorCode.CONFIG_USAGE
     check_places(raw, out, [tmp_path / "m.csv", tmp_path / "out.quarantine.csv"], key)
+
+
+def test_lists_that_could_not_be_written_are_refused_by_their_option(tmp_path: Path) -> None:
+    key, there = tmp_path / "key", tmp_path / "r.json"
+    cases = {
+        "--report and --key-file": {"--report": key},
+        "--mapping and --report": {"--report": there, "--mapping": tmp_path / "." / "r.json"},
+        "--report names a folder": {"--report": tmp_path},
+        "that --mapping names does not exist": {"--mapping": tmp_path / "absent" / "m"},
+    }
+    for words, lists in cases.items():
+        with pytest.raises(ConfigError) as caught:
+            check_lists(lists, key)
+        assert words in caught.value.sentence
+    check_lists({"--report": there, "--mapping": None, "--quarantine": tmp_path / "q.csv"}, key)
+
+
+def test_a_folder_says_that_it_was_written_with_another_profile(tmp_path: Path) -> None:
+    basic, research = shipped_profile("basic"), shipped_profile("research")
+    assert other_profile(tmp_path, basic) is None  # nobody knows
+    _claim(tmp_path, Identity("RUN", basic.name, basic.digest))
+    assert other_profile(tmp_path, basic) is None
+    assert other_profile(tmp_path, research) == "basic"
+
+
+def test_another_profile_is_named_once_and_the_hint_says_how_to_go_on(tmp_path: Path) -> None:
+    _claim(tmp_path)
+    for other, words in (
+        (replace(MINE, profile="basic", profile_sha256="cd" * 32), "--profile"),
+        (replace(MINE, run="OTHER"), "--key-file"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            _claim(tmp_path, other)
+        assert " and " not in caught.value.sentence and words in (caught.value.hint or "")

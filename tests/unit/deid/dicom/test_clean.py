@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from deid import DeidRefusal, DeidReport, Pseudonymiser, shipped_profile
 from deid.dicom import DicomDeidentifier, removed_values
 from deid.dicom.clean import is_storage
+from deid.profile import parse_profile
 from deid.residual import find_identifiers
 from schemas.errors import ErrorCode
 from tests.support.forge import PLANTED, SECRET, dicom_bytes
@@ -60,7 +61,10 @@ def test_the_output_is_valid_marked_and_fresh() -> None:
     assert clean.PatientIdentityRemoved == "YES"
     assert clean.LongitudinalTemporalInformationModified == "MODIFIED"
     codes = [item.CodeValue for item in clean.DeidentificationMethodCodeSequence]
-    assert codes == [code for code, _ in RESEARCH.method_codes] and codes[0] == "113100"
+    claimed = [
+        code for code, _ in RESEARCH.method_codes if code != "113101"
+    ]  # 4 x 4: not looked at
+    assert codes == claimed and codes[0] == "113100"
     assert clean.PatientID == clean.PatientName == image.patient
     assert clean.PatientBirthDate == "" and clean.PixelData == bytes(range(16))
     assert (image.study, image.modality) == (clean.StudyInstanceUID, "CR")
@@ -272,3 +276,18 @@ def test_removed_values_lists_what_must_be_gone() -> None:
     assert {"630412-1234567", "K10482213", "1.2.410.200088.7.1.5.5"} <= values
     assert any("길동" in value for value in values)
     assert removed_values(BASIC, b"no dicom") == frozenset()
+
+
+def test_a_kept_uid_may_hold_a_removed_day() -> None:
+    profile = parse_profile(b'version = 2\nname = "t"\n[dicom]\noptions = ["retain-uids"]\n')
+    source = pydicom.dcmread(BytesIO(_wheel("JPEG2000.dcm")))
+    source.StudyDate = "20040826"  # as in its UIDs
+    written = BytesIO()
+    source.save_as(written)
+    cleaner = DicomDeidentifier(profile, Pseudonymiser(SECRET), DeidReport())
+    clean = cleaner.clean(written.getvalue()).dataset
+    assert source.StudyDate in source.SOPInstanceUID
+    assert clean.SOPInstanceUID == clean.file_meta.MediaStorageSOPInstanceUID
+    assert clean.SOPInstanceUID == source.SOPInstanceUID
+    assert clean.StudyInstanceUID == source.StudyInstanceUID
+    assert not clean.StudyDate

@@ -44,6 +44,23 @@ def test_unicode_and_examined_pixels_are_said() -> None:
     assert outs[0x00080005].value == b"ISO_IR 192" and outs[0x00280301].value == b"NO"
 
 
+@pytest.mark.parametrize(
+    ("why", "claimed"),
+    [
+        ("examined", True),
+        ("no-pixels", True),
+        ("too-small", False),
+        ("modality-without-text", False),
+    ],
+)
+def test_clean_pixels_are_claimed_only_where_somebody_looked(why: str, claimed: bool) -> None:
+    outs: dict[int, Out] = {}
+    outcome = PixelOutcome(None, SYNTAX, None, PixelReport(1, 0, 0, 0, 0.0, why))
+    mark(outs, _source(), shipped_profile("research"), False, outcome, Writer(EXPLICIT_LITTLE))
+    assert (b"113101" in outs[0x00120064].value) == claimed
+    assert b"113100" in outs[0x00120064].value
+
+
 def test_pixels_that_did_not_change_stay_as_they_were() -> None:
     outs = {PIXELS.tag: PIXELS}
     assert apply_pixels(outs, OUTCOME, _source(RLE)) == RLE and outs[PIXELS.tag] is PIXELS

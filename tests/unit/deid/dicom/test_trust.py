@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from deid.dicom.elements import Element
-from deid.dicom.trust import agreed_vr, due_vr, icc_profile, is_code, is_known_code
+from deid.dicom.trust import agreed_vr, due_vr, is_code, is_known_code
 
 ROWS, NAME, SLOPE, LUT, SEQUENCE = 0x00280010, 0x00100010, 0x00281053, 0x00283006, 0x00081140
 
@@ -39,12 +39,6 @@ def test_coding_and_dictionary_must_both_be(
 def test_what_replaces_a_value_has_the_dictionary_s_vr() -> None:
     assert due_vr(Element(NAME, "UN", 0, 0, b"")) == "PN"
     assert due_vr(Element(0x00191008, "LO", 0, 0, b"")) == "LO"
-
-
-def test_a_colour_profile_is_cut_to_its_own_length() -> None:
-    profile = (136).to_bytes(4, "big") + bytes(32) + b"acsp" + bytes(96)
-    assert icc_profile(profile + b"Hong Gildong") == profile
-    assert icc_profile(profile[:100]) is None and icc_profile(b"a note") is None
 
 
 def test_a_code_is_of_its_vr_or_of_ordinary_words() -> None:

@@ -11,6 +11,7 @@ from deid.dicom.values import (
     full_days,
     in_repertoire,
     is_standard_uid,
+    long_numbers,
     map_uids,
     shift_dates,
     shifter,
@@ -136,3 +137,57 @@ def test_numbers_and_text_are_encoded_in_the_file_s_order() -> None:
     assert encode("CS", "RGB", True) == b"RGB" and encode("FD", 0.5, True)[-1:] == b"\x3f"
     with pytest.raises(ValueError, match="no encoding"):
         encode("SQ", None, True)
+
+
+@pytest.mark.parametrize(
+    ("value", "numbers"),
+    [
+        (b"7731942 ", ["7731942"]),
+        (b"77319425.0", ["77319425"]),
+        (b"1\\+77319425.000\\0.1234567", ["77319425"]),
+        (b"0.7421875\\1234567.5\\123456e5\\12345", []),
+        (b"", []),
+    ],
+)
+def test_whole_numbers_long_enough_to_be_somebody_s_are_found(
+    value: bytes, numbers: list[str]
+) -> None:
+    assert long_numbers(value) == numbers
+
+
+@pytest.mark.parametrize("text", ["800515", "80:05:15", "236060", "126100", "101061"])
+def test_a_day_is_no_time_of_day(text: str) -> None:
+    assert not in_repertoire("TM", text.encode("ascii"))
+    assert shift_dates("DT", "20210304" + text.replace(":", ""), lambda day: day) == "20210304"
+
+
+@pytest.mark.parametrize("text", ["24", "2359", "235960", "10:11:12.123", "000000.000001"])
+def test_a_time_of_day_stays(text: str) -> None:
+    assert in_repertoire("TM", text.encode("ascii"))
+    whole = "20210304" + text.replace(":", "") + "+0900"
+    assert shift_dates("DT", whole, lambda day: day) == whole
+
+
+def test_a_zone_that_is_none_goes() -> None:
+    assert shift_dates("DT", "202103041011-9915", lambda day: day) == "202103041011"
+
+
+@pytest.mark.parametrize(
+    ("uid", "standard"),
+    [
+        ("1.2.840.10008.1.20.1.1", True),  # a well-known instance
+        ("1.2.840.10008.5.1.4.1.1.999.2", True),  # a class of a later edition
+        ("1.2.840.10008.6.1.1999", True),
+        ("1.2.840.10008.1980.515.12345", False),
+        ("1.2.840.10008.80051.51234.567", False),
+        ("1.2.840.10008.5.1.4.8005.15", False),
+    ],
+)
+def test_only_what_the_standard_assigns_under_its_root_is_its_own(uid: str, standard: bool) -> None:
+    assert is_standard_uid(uid) is standard
+
+
+@pytest.mark.parametrize("vr", ["FD", "FL", "SL", "UV", "US"])
+def test_text_in_a_number_s_place_is_no_number(vr: str) -> None:
+    assert not in_repertoire(vr, b"Zyxx Bartholomew")
+    assert in_repertoire(vr, bytes(16)) and in_repertoire(vr, b"Zyxx Bar")

@@ -189,3 +189,22 @@ def test_a_list_of_codes_loses_the_part_that_names_the_patient() -> None:
     raw = dicom_bytes(ImageType=["ORIGINAL", "PRIMARY", "GILDONG"])
     image = _clean(raw)
     assert image.dataset.ImageType == ["ORIGINAL", "PRIMARY"] and "repaired" not in image.notes
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value"),
+    [
+        (0x00180050, "DS", b"8005151234567 "),  # a resident registration number
+        (0x00200012, "IS", b"01012345678 "),  # a mobile phone
+        (0x00200032, "DS", b"1\\8005151234567.0\\2"),
+    ],
+)
+def test_a_number_of_a_person_is_no_measurement(tag: int, vr: str, value: bytes) -> None:
+    image = _clean(_with(explicit(tag, vr, value)))
+    assert tag in image.dataset and b"12345" not in image.raw
+
+
+def test_a_picture_inside_an_item_goes() -> None:
+    pixels = explicit(0x7FE00010, "OW", b"pixels of a name")
+    image = _clean(_with(explicit(0x00082112, "SQ", item(pixels))))
+    assert b"of a name" not in image.raw and "SourceImageSequence" in image.dataset

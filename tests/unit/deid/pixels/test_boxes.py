@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from deid.pixels.boxes import Box, clipped, covered, covered_fraction, grown, shared_by_frames
+from deid.pixels.boxes import (
+    Box,
+    clipped,
+    covered,
+    covered_fraction,
+    grown,
+    in_blocks,
+    shared_by_frames,
+)
 
 
 def test_a_box_grows_no_further_than_the_picture() -> None:
@@ -39,3 +47,8 @@ def test_the_order_does_not_depend_on_the_order_of_finding() -> None:
 
 def test_a_box_knows_its_area() -> None:
     assert Box(0, 0, 3, 4).area == 12 and Box(3, 0, 0, 4).area == 0
+
+
+def test_a_box_touches_whole_blocks() -> None:
+    assert in_blocks(Box(7, 8, 9, 17, frame=2), 8) == Box(0, 8, 16, 24, frame=2)
+    assert in_blocks(Box(7, 8, 9, 17), 1) == Box(7, 8, 9, 17)

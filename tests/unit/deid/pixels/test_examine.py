@@ -15,10 +15,10 @@ from deid.errors import DeidRefusal
 from deid.pixels.boxes import Box
 from deid.pixels.detector import TextDetector
 from deid.pixels.examine import PixelOutcome, examine
-from deid.profile import shipped_profile
+from deid.profile import Profile, shipped_profile
 from schemas.errors import ErrorCode
 
-LITTLE = "1.2.840.10008.1.2.1"
+LITTLE, JPEG_BASELINE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"
 ROOT = "1.2.840.10008.5.1.4.1.1."
 CT, US, US_LOOP, SC, SEG = (ROOT + tail for tail in ("2", "6.1", "3.1", "7", "66.4"))
 RESEARCH, BASIC = shipped_profile("research"), shipped_profile("basic")
@@ -99,15 +99,31 @@ def test_a_picture_without_writing_keeps_its_bytes() -> None:
 
 
 def test_the_rule_for_regions_works_beside_the_detector() -> None:
-    frames = written()
+    frames = written(side=96)
     dataset = picture(US, frames)
     region = Dataset()
-    region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, 16
-    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 64, 60
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, 20
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 96, 90
     dataset.SequenceOfUltrasoundRegions = [region]
     outcome = examine(dataset, LITTLE, RESEARCH, ScriptedDetector([BOX]))
     assert (pixels(outcome, frames)[:, BOX.top : BOX.bottom] == 10).all()
     assert (outcome.report.ruled, outcome.report.detected) == (1, 1)
+    beside = outcome.report.removed_fraction - BOX.area / 96**2
+    assert outcome.report.outside_text == pytest.approx(beside, abs=1e-5)
+    assert outcome.report.outside_text > 0
+    strict = replace(RESEARCH, max_outside_text_fraction=outcome.report.outside_text / 2)
+    refused = refusal(dataset, LITTLE, strict, ScriptedDetector([BOX]))
+    assert refused is ErrorCode.DICOM_REDACTION_TOO_LARGE
+
+
+def test_what_jpeg_blocks_cost_beside_the_text_is_counted() -> None:
+    frames = written(side=96)
+    dataset = picture(US, frames)
+    dataset.PixelData = encapsulate([imagecodecs.jpeg8_encode(frames[0], level=95)])
+    outcome = examine(dataset, JPEG_BASELINE, RESEARCH, ScriptedDetector([BOX]))
+    assert outcome.transfer_syntax == JPEG_BASELINE
+    assert outcome.report.removed_fraction == pytest.approx(16 * 48 / 96**2, abs=1e-5)
+    assert outcome.report.outside_text == pytest.approx((16 * 48 - BOX.area) / 96**2, abs=1e-5)
 
 
 def test_more_than_the_profile_allows_is_refused() -> None:
@@ -140,7 +156,7 @@ def test_a_profile_that_leaves_pixels_refuses_declared_text() -> None:
 def test_no_line_fits_a_tiny_picture() -> None:
     detector = ScriptedDetector([BOX])
     outcome = examine(picture(SC, written(side=24)[:, :24, :24]), LITTLE, RESEARCH, None)
-    assert outcome.report.why == "too-small" and outcome.burned_in == "NO"
+    assert outcome.report.why == "too-small" and outcome.burned_in is None
     assert detector.looks == 0
 
 
@@ -190,3 +206,21 @@ def test_a_report_holds_counts_and_fixed_words_only() -> None:
     report = examine(picture(US, written()), LITTLE, RESEARCH, ScriptedDetector([BOX])).report
     values = [getattr(report, name) for name in report.__slots__]
     assert all(isinstance(value, int | float | str) for value in values)
+
+
+@pytest.mark.parametrize("profile", [RESEARCH, BASIC])
+@pytest.mark.parametrize("sop_class", [ROOT + "77.1.6", SC])
+def test_a_picture_of_a_slide_s_label_is_refused(profile: Profile, sop_class: str) -> None:
+    dataset = picture(sop_class, written())
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]
+    with pytest.raises(DeidRefusal) as refused:
+        examine(dataset, LITTLE, profile, ScriptedDetector([]))
+    assert refused.value.code is ErrorCode.DICOM_BURNED_IN
+
+
+def test_writing_declared_in_what_is_no_picture_is_refused() -> None:
+    dataset = picture(SEG, written())
+    dataset.BurnedInAnnotation = "YES"
+    with pytest.raises(DeidRefusal) as refused:
+        examine(dataset, LITTLE, RESEARCH, ScriptedDetector([]))
+    assert refused.value.code is ErrorCode.DICOM_BURNED_IN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom.dataset import Dataset
 
-from deid.pixels.kinds import carries_text, is_picture
+from deid.pixels.kinds import carries_text, is_picture, shows_label
 
 ROOT = "1.2.840.10008.5.1.4.1.1."
 
@@ -49,3 +49,26 @@ def test_a_scanners_own_slices_do_not(tail: str) -> None:
 )
 def test_screens_colour_and_declared_text_among_slices_do(values: dict[str, object]) -> None:
     assert carries_text(image("2", **values))
+
+
+@pytest.mark.parametrize(
+    ("flavour", "stated", "shown"),
+    [
+        ("LABEL", None, True),
+        ("LABEL", "NO", True),  # the type says what the picture is of
+        ("OVERVIEW", None, True),
+        ("OVERVIEW", "YES", True),
+        ("OVERVIEW", "NO", False),
+        ("VOLUME", "YES", True),
+        ("VOLUME", None, False),
+        ("THUMBNAIL", None, False),
+    ],
+)
+def test_a_slide_s_label_is_seen_in_the_header(
+    flavour: str, stated: str | None, shown: bool
+) -> None:
+    dataset = Dataset()
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", flavour, "NONE"]
+    if stated is not None:
+        dataset.SpecimenLabelInImage = stated
+    assert shows_label(dataset) is shown

@@ -35,7 +35,7 @@ def test_a_line_found_above_all_regions_goes_in_its_whole_width() -> None:
 def test_a_banner_without_writing_stays() -> None:
     dataset = ultrasound((20, 60, 300, 400))
     assert region_boxes(dataset, []) == ()
-    assert region_boxes(dataset, [Box(70, 8, 90, 90)]) == ()
+    assert region_boxes(dataset, [Box(70, 8, 90, 90), Box(45, 8, 69, 90)]) == ()
 
 
 @pytest.mark.parametrize(

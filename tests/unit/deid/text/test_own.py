@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from deid.text import OwnValues
-from deid.text.fold import fold_word
+from deid.text.fold import fold, fold_word
 
 
 def _own() -> OwnValues:
@@ -97,3 +97,19 @@ def test_values_may_be_added_after_a_search() -> None:
     assert own.spans("gildong") == []
     own.add_name("Hong^Gildong")
     assert own.spans("gildong") == [(0, 7)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Kim", "KIM"),
+        ("Lee^", "for Lee"),
+        ("Li^Na", "LINA"),
+        ("이^수", "이수 복부"),  # a word, too
+        ("허준", "허준"),
+    ],
+)
+def test_a_short_name_is_found_in_technical_text(name: str, text: str) -> None:
+    own = OwnValues()
+    own.add_name(name)
+    assert own.holds(fold(text).text) and own.spans(fold(text).text)

@@ -139,3 +139,23 @@ def test_time_grows_no_faster_than_the_text(unit: str) -> None:
     begun = time.process_time()
     pattern_spans(text)
     assert time.process_time() - begun < 3
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("12가 3456", "kr-plate"),
+        ("123나4567", "kr-plate"),
+        ("H21-0042", "pathology"),
+        ("slide S21-12345", "pathology"),
+        ("ext. 5512", "phone"),
+        ("내선 3321", "phone"),
+    ],
+)
+def test_plates_slides_and_extensions_are_found(text: str, kind: str) -> None:
+    assert kind in {match.kind for match in find_patterns(text)}
+
+
+@pytest.mark.parametrize("text", ["32주 1500 g", "C5-6 T12", "ext rot 30", "12주 정상"])
+def test_weeks_and_vertebrae_are_no_plates(text: str) -> None:
+    assert not {"kr-plate", "pathology", "phone"} & {match.kind for match in find_patterns(text)}
