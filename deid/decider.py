@@ -37,6 +37,7 @@ _TEXT_VALUE = 0x0040A160
 _CONTENT_SEQUENCES = frozenset(
     {0x0040A730, 0x00400555, 0x00400612, 0x00400620, 0x00400440, 0x00400441}
 )
+_MOST_DECIDED = 65_536  # a hostile file names any number of tags
 _PATIENT_LINKS = frozenset({0x00100010, 0x00100020})  # name and number: one pseudonym
 # Numbers that join objects: a keyed stand-in keeps the join where the code asks for a value.
 _RECORD_LINKS = frozenset({
@@ -77,9 +78,18 @@ class Decider:
         self._overrides = profile.overrides
         self._dates = profile.dates
         self._keeps_references = profile.references == "keep"
+        self._decided: dict[tuple[int, Type], Decision] = {}  # what classes share
 
     def decide(self, tag: int, kind: Type) -> Decision:
         """Decide an attribute that the object's class demands as strongly as `kind` says."""
+        decision = self._decided.get((tag, kind))
+        if decision is None:
+            decision = self._decide(tag, kind)
+            if len(self._decided) < _MOST_DECIDED:
+                self._decided[tag, kind] = decision
+        return decision
+
+    def _decide(self, tag: int, kind: Type) -> Decision:
         decision = self.by_standard(tag, kind)
         override = self._overrides.get(tag)
         if override is None:

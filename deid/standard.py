@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from types import MappingProxyType
 
@@ -57,6 +57,7 @@ def patterns() -> Mapping[str, Row]:
     return MappingProxyType({k: row for k, row in _all().items() if not _is_tag(k)})
 
 
+@lru_cache(maxsize=16_384)
 def entry(tag: int) -> Entry | None:
     """Give the dictionary's entry of a tag; None where pydicom's dictionary does not know it."""
     found = _dictionary().get(tag)

@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -50,9 +51,11 @@ class Worker:
 
             detector = TextDetector.load()
         self._setting = setting_of(setup)
+        pseudonyms = Pseudonymiser(setup.secret, setup.project)
+        self._uid = pseudonyms.uid if profile.keep_uids else str  # kept UIDs name no file
         self._cleaner = DicomDeidentifier(
             profile,
-            Pseudonymiser(setup.secret, setup.project),
+            pseudonyms,
             self._report,
             detector=detector,
             accept_faces=setup.accept_faces,
@@ -70,7 +73,7 @@ class Worker:
         self._report.actions.clear()
         try:
             clean = self._cleaner.clean(raw)
-            output = _output_name(clean, content)
+            output = _output_name(clean, self._uid, content)
         except DeidRefusal as refusal:
             return self._set_aside(job, mark, content, refusal.code)
         detail = Detail(
@@ -94,16 +97,16 @@ class Worker:
         return Done(job.number, entry)
 
 
-def _output_name(clean: CleanObject, content: str) -> str:
+def _output_name(clean: CleanObject, uid: Callable[[str], str], content: str) -> str:
     """Give the clean file's path: pseudonyms, new UIDs and a keyed tag of the raw bytes.
 
     Raises:
-        DeidRefusal: a UID that the profile keeps is no name for a file.
+        DeidRefusal: one of them is no name for a file.
     """
-    parts = (clean.patient, clean.study, clean.uid)
+    parts = (clean.patient, uid(clean.study), uid(clean.uid))
     if not all(_PART.fullmatch(part) for part in parts):
         raise DeidRefusal(ErrorCode.DICOM_OUTPUT_INVALID)
-    return f"{clean.patient}/{clean.study}/{clean.uid}-{content[:_NAME_CHARS]}.dcm"
+    return f"{parts[0]}/{parts[1]}/{parts[2]}-{content[:_NAME_CHARS]}.dcm"
 
 
 def _pixels(clean: CleanObject) -> Pixels | None:
@@ -132,7 +135,6 @@ def work(connection: Connection) -> None:
     try:
         worker = Worker(connection.recv())
         gc.freeze()  # word lists and tables stay: looking through them again costs a tenth
-        gc.set_threshold(20_000, 20, 20)  # files leave no cycles worth a pass every 700 objects
         connection.send(None)  # ready
         while True:
             connection.send(worker.do(connection.recv()))

@@ -37,6 +37,7 @@ from deid.dicom.container import (
 from deid.dicom.documents import DOCUMENT_TAG, LENGTH_TAG, MIME_TAG
 from deid.dicom.elements import PIXEL_DATA
 from deid.dicom.marking import BURNED_IN, apply_pixels, mark
+from deid.dicom.pause import collector_paused
 from deid.dicom.quiet import silent_pydicom
 from deid.dicom.repair import repair
 from deid.dicom.values import encode, is_uid, shifter
@@ -127,7 +128,7 @@ class DicomDeidentifier:
                 the code says which.
         """
         try:
-            with silent_pydicom:
+            with silent_pydicom, collector_paused():
                 return self._clean(raw)
         except DeidRefusal as refusal:
             self._report.refused[refusal.code] += 1

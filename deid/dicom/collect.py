@@ -18,7 +18,14 @@ from deid.dicom.charset import DEFAULT, Charset
 from deid.dicom.container import Source
 from deid.dicom.documents import DOCUMENT_TAG, MIME_TAG, printable, stand_in_document
 from deid.dicom.elements import Element, Item, dictionary_vr
-from deid.dicom.values import CODED_VRS, STAND_IN_DATE, STRING_VRS, full_days, is_standard_uid
+from deid.dicom.values import (
+    CODED_VRS,
+    STAND_IN_DATE,
+    STRING_VRS,
+    full_days,
+    is_standard_uid,
+    spellings_of_day,
+)
 from deid.marking import IMPLEMENTATION_UID
 from deid.rules import ClassRules, Decision
 from deid.text import OwnValues, is_common
@@ -171,7 +178,11 @@ class _Collector:
                 if text and not is_standard_uid(text):
                     into.uids.add(text)
         elif vr in ("DA", "DT"):
-            into.days.update(full_days(element.value.decode("latin-1").strip(" \0")))
+            days = full_days(element.value.decode("latin-1").strip(" \0"))
+            into.days.update(days)
+            if tag == BIRTH_DATE:  # the one date that people write into anything
+                for day in set(days) - {STAND_IN_DATE}:
+                    into.identifiers.update(spellings_of_day(day))
         elif vr == "PN":
             self._names(charset.names(element.value))
         elif kind is Kind.DOCUMENT or tag == DOCUMENT_TAG:
@@ -275,7 +286,7 @@ def needles_of(gathered: Collected, written_days: set[str]) -> set[str]:
     A removed day is not looked for where another date moved onto it, nor a weak value that is part
     of a text which the rules keep.
     """
-    needles = {text for text in gathered.own.spellings() if not is_common(text)}
+    needles = {text for text in gathered.own.spellings() if not is_common(text)} - written_days
     needles |= gathered.strong
     needles.update(uid for uid in gathered.uids if not is_standard_uid(uid))
     kept = "\n".join(gathered.kept).casefold()

@@ -162,7 +162,7 @@ def full_days(text: str) -> tuple[str, ...]:
 
 
 def spellings_of_day(day: str) -> tuple[str, ...]:
-    """Give the ways in which text writes one day; those of eight digits with separators."""
+    """Give the ways in which text writes one day, from YYYYMMDD."""
     try:
         parts = date(int(day[:4]), int(day[4:6]), int(day[6:]))
     except ValueError:
@@ -172,6 +172,9 @@ def spellings_of_day(day: str) -> tuple[str, ...]:
         day,
         *(f"{year}{sign}{month}{sign}{number}" for sign in "-./"),
         f"{month}/{number}/{year}",
+        f"{parts.month}/{parts.day}/{year}",
+        f"{number}.{month}.{year}",
+        f"{year[2:]}{month}{number}",
         f"{year}년 {parts.month}월 {parts.day}일",
     )
 

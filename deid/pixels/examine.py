@@ -136,7 +136,8 @@ def _cleaned(
     )
     if not boxes:
         return _untouched(dataset, transfer_syntax, report, "NO")
-    if removed > profile.max_removed_fraction or outside > profile.max_outside_text_fraction:
+    asked = covered_fraction(boxes, *size)
+    if asked > profile.max_removed_fraction or outside > profile.max_outside_text_fraction:
         raise DeidRefusal(ErrorCode.DICOM_REDACTION_TOO_LARGE)
     redacted = redact(dataset, transfer_syntax, boxes)
     return PixelOutcome(

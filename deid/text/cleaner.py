@@ -14,7 +14,6 @@ from functools import lru_cache
 
 from deid.text.fold import Folded, fold
 from deid.text.gaps import close_gaps
-from deid.text.names import is_cjk
 from deid.text.own import OwnValues
 from deid.text.patterns import has_strong_pattern, pattern_spans
 from deid.text.tokens import WORD, cue, is_weak, vocabulary, word_allowed
@@ -118,7 +117,7 @@ def _technical(text: str) -> tuple[str, bool]:
 
 
 def _names_somebody(folded: str) -> bool:
-    """Say whether a technical text names a person: a listed name, or unlisted Hangul, hanja, kana.
+    """Say whether a technical text names a person: a listed name, or a word in an unlisted script.
 
     A short Latin name counts only beside an unlisted word or a name: LIN and ANN are codes, too.
     """
@@ -130,7 +129,7 @@ def _is_named(words: list[str]) -> bool:
     for at, word in enumerate(words):
         if not unlisted[at]:
             continue
-        if is_cjk(word):
+        if not word.isascii():  # another script, or letters of one amid another's
             return True
         if len(word) < _SHORTEST_NAME or not is_weak(word):
             continue

@@ -194,6 +194,8 @@ def _mixed(folded: str) -> bool:
     letters = [piece for piece in pieces if piece.isalpha()]
     if _SPINE.fullmatch(folded):
         return True
+    if not digits:  # a sign that folds into brackets and letters, as ㈜ does
+        return False
     if max(map(len, digits)) > 4 or len(pieces) > 6:
         return False
     if set(letters) == {"x"}:

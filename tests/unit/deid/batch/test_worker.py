@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pydicom
 import pytest
 
 from deid.batch import worker as module
@@ -17,7 +18,7 @@ from deid.batch.marks import Marks
 from deid.batch.messages import Job, Setup
 from deid.batch.worker import Worker
 from deid.errors import DeidRefusal
-from deid.profile import shipped_profile
+from deid.profile import load_profile, shipped_profile
 from schemas.errors import ErrorCode
 from tests.support.forge import SECRET, dicom_bytes
 
@@ -114,3 +115,15 @@ def test_text_detection_leaves_nothing_in_the_home_folder(tmp_path: Path) -> Non
         home.pop(name, None)
     subprocess.run([sys.executable, "-c", code], env=home, check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_uid_that_stays_in_the_file_is_not_in_its_path(tmp_path: Path, image: Path) -> None:
+    path = tmp_path / "keeps.toml"
+    path.write_text('version = 2\nname = "k"\n[dicom]\noptions = ["retain-uids"]\n')
+    setup = _setup(tmp_path, profile=str(path), digest=load_profile(path).digest)
+    done = Worker(setup).do(_job(image))
+    assert done.entry is not None
+    clean = pydicom.dcmread(done.temporary)
+    assert clean.SOPInstanceUID == pydicom.dcmread(image).SOPInstanceUID
+    assert clean.SOPInstanceUID not in done.entry.output
+    assert clean.StudyInstanceUID not in done.entry.output

@@ -291,3 +291,14 @@ def test_a_kept_uid_may_hold_a_removed_day() -> None:
     assert clean.SOPInstanceUID == source.SOPInstanceUID
     assert clean.StudyInstanceUID == source.StudyInstanceUID
     assert not clean.StudyDate
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["born 1980-05-15", "15.05.1980", "5/15/1980", "v2 800515", "1980년 5월 15일", "D19800515"],
+)
+def test_a_date_of_birth_leaves_technical_text_however_it_is_written(text: str) -> None:
+    raw = dicom_bytes(PatientBirthDate="19800515", SoftwareVersions=text, SliceThickness="19800515")
+    image = _cleaner().clean(raw)
+    for form in ("1980", "800515", "5월"):
+        assert form.encode() not in image.raw

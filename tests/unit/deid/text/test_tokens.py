@@ -169,3 +169,9 @@ def test_the_generated_list_is_what_the_script_writes() -> None:
         check=False,
     )
     assert run.returncode == 0, run.stdout
+
+
+@pytest.mark.parametrize("word", ["㈜ab", "x㈜", "㈀a", "ŉa", "℅ab", "㈜"])
+def test_a_sign_that_folds_into_brackets_and_letters_is_judged_too(word: str) -> None:
+    assert word_allowed(word) in (True, False)
+    assert not word_allowed("㈜kim")
