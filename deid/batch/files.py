@@ -67,11 +67,12 @@ class NewFile:
 
 
 def write_file(path: Path, raw: bytes) -> None:
-    """Write a new file and force it to the disk.
+    """Write a new file and force it to the disk; what a dead process left there is replaced.
 
     Raises:
         OSError: the disk is full or refuses.
     """
+    path.unlink(missing_ok=True)
     with path.open("xb") as file:
         file.write(raw)
         file.flush()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deid.batch.files import NewFile
+from deid.batch.files import NewFile, write_file
 from deid.batch.journal import Entry, Journal
 from schemas.errors import CohortiumError, ErrorCode
 
@@ -39,3 +39,10 @@ def test_a_journal_on_a_full_disk_says_so_once(tmp_path: Path) -> None:
         journal.append([Entry("I", "S")], is_new=True)
     assert caught.value.code is ErrorCode.INTERNAL_DISK_FULL
     journal.close()
+
+
+def test_what_a_dead_worker_left_half_written_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "7.dcm"
+    path.write_bytes(b"half of an ob")
+    write_file(path, b"an object")
+    assert path.read_bytes() == b"an object"
