@@ -7,10 +7,10 @@ dark on light; plates, weak contrast, coloured on colour) are rendered into the 
 the corpus' own pictures, written in several transfer syntaxes, and put through the product's own
 path (`deid.pixels.examine`). No reading is involved in the judgement: a line counts as visible
 before if its glyphs correlate with the picture, and as hidden after if neither the whole line nor
-any stretch of it two letters long does. Pictures are split by study; rules were tuned on half 0
-only, so `--half 1` is the figure to quote. Lines are drawn with installed fonts: DejaVu or
-Liberation for Latin; Nanum, Noto CJK or Baekmuk for Hangul (Debian: fonts-dejavu-core,
-fonts-nanum).
+any stretch of it two letters long does. Pictures are split by study; rules were tuned on half 0.
+`--half 1` is the figure to quote, though its harmed pictures have been looked at since. Lines
+are drawn with installed fonts: DejaVu or Liberation for Latin; Nanum, Noto CJK or Baekmuk
+for Hangul (Debian: fonts-dejavu-core, fonts-nanum).
 What a picture shows outside its lines is judged only where it has no text of its own.
 """
 
@@ -25,7 +25,7 @@ import random
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,6 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pydicom
-from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
@@ -42,6 +41,15 @@ from deid.pixels import TextDetector, examine
 from deid.pixels.codec import Frames, open_frames
 from deid.pixels.kinds import is_picture
 from deid.profile import Profile, shipped_profile
+from scripts.burned_in_lines import (
+    TEXTS,
+    VISIBLE,
+    Line,
+    correlation,
+    fonts_of,
+    glyphs,
+    is_hidden,
+)
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 SYNTAXES = {
@@ -50,17 +58,8 @@ SYNTAXES = {
     "1.2.840.10008.1.2.4.90": "JPEG 2000 lossless",
     "1.2.840.10008.1.2.4.50": "JPEG baseline",
 }
-FONTS = {
-    "latin": ("DejaVuSans*.ttf", "DejaVuSerif*.ttf", "Liberation*.ttf"),
-    "hangul": ("Nanum*.ttf", "NotoSansCJK*.ttc", "NotoSansKR*.ttf", "baekmuk*.ttf"),
-}
-FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/Library/Fonts")
 MARGIN = 16  # pixels around a line that may go with it
-VISIBLE, HIDDEN = 0.5, 0.3  # correlation from which a line is visible, below which it is hidden
-STRETCH = 0.6  # correlation from which a stretch of two letters is still legible
 COLOURS = ((255, 255, 255), (255, 255, 0), (0, 255, 0), (0, 255, 255), (255, 128, 0))
-NAMES = ("KIM MINJUN", "PARK^SEOYEON", "Lee Doyun", "SMITH, JOHN A", "GARCIA^MARIA", "O'BRIEN P")
-HANGUL = ("김민준", "이서연", "박도윤", "최지우", "정하은", "강예린", "조성호", "윤미경", "홍길동")
 
 
 @dataclass(frozen=True)
@@ -73,70 +72,6 @@ class Background:
     pixels: np.ndarray[Any, Any]
     dataset: Dataset
     native_text: bool
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line drawn: where, and how much ink each pixel got, 0 to 1."""
-
-    top: int
-    left: int
-    ink: np.ndarray[Any, Any]
-    text_size: int
-
-
-def latin(chance: random.Random) -> str:
-    number, name = chance.randint(10**6, 10**9), chance.choice(NAMES)
-    day, month, year = chance.randint(1, 28), chance.randint(1, 12), chance.randint(1930, 2024)
-    return chance.choice(
-        (
-            name,
-            f"{name} {chance.choice('MF')} {chance.randint(1, 99):03d}Y",
-            f"ID: {number}",
-            str(number),
-            f"{year}-{month:02d}-{day:02d}",
-            f"DOB {day:02d}/{month:02d}/{year}",
-            f"ACC {number}",
-            f"{year % 100:02d}{month:02d}{day:02d}-{chance.randint(10**6, 4 * 10**6)}",
-            f"010-{chance.randint(1000, 9999)}-{chance.randint(1000, 9999)}",
-            chance.choice(("ST MARY HOSPITAL", "General Hospital", "Dr. Lee H.J.")),
-        )
-    )
-
-
-def hangul(chance: random.Random) -> str:
-    number, name = chance.randint(10**6, 10**8), chance.choice(HANGUL)
-    day, month, year = chance.randint(1, 28), chance.randint(1, 12), chance.randint(1930, 2024)
-    return chance.choice(
-        (
-            name,
-            f"{name} 님",
-            f"{name} ({chance.choice('남여')}/{chance.randint(1, 99)}세)",
-            f"환자명: {name}",
-            f"등록번호 {number}",
-            f"{year}년 {month}월 {day}일",
-            f"생년월일 {year}.{month}.{day}",
-            f"담당의 {name} 교수",
-            chance.choice(("한국대학교병원", "서울중앙병원 영상의학과", "가나다의료원")),
-            f"{name} {number}",
-        )
-    )
-
-
-TEXTS: dict[str, Callable[[random.Random], str]] = {"latin": latin, "hangul": hangul}
-
-
-def fonts_of(script: str) -> list[Path]:
-    found = [
-        path
-        for folder in FONT_FOLDERS
-        for pattern in FONTS[script]
-        for path in Path(folder).expanduser().rglob(pattern)
-        if "Oblique" not in path.name and "Italic" not in path.name and "Math" not in path.name
-    ]
-    if not found:
-        raise SystemExit(f"No font for {script} is installed; see this script's first lines.")
-    return sorted(found)
 
 
 def backgrounds(corpus: Path, half: str, native: frozenset[str]) -> Iterator[Background]:
@@ -234,14 +169,6 @@ def window(top: int, left: int, bottom: int, right: int) -> tuple[slice, slice]:
     return slice(max(0, top), bottom), slice(max(0, left), right)
 
 
-def glyphs(text: str, font: Path, size: int) -> np.ndarray[Any, Any]:
-    face = ImageFont.truetype(str(font), size)
-    left, top, right, bottom = (math.floor(value) for value in face.getbbox(text))
-    image = Image.new("L", (right - left + 3, bottom - top + 3), 0)
-    ImageDraw.Draw(image).text((1 - left, 1 - top), text, font=face, fill=255)
-    return np.asarray(image, dtype=np.float64) / 255.0
-
-
 def as_object(background: Background, pixels: np.ndarray[Any, Any], syntax: str) -> Dataset | None:
     """The object with one frame of these values in that coding; None where it cannot hold them."""
     dataset = Dataset()
@@ -328,33 +255,6 @@ def score_one(
         "removed": outcome.report.removed_fraction,
         "syntax_kept": outcome.transfer_syntax == syntax,
     }
-
-
-def correlation(picture: np.ndarray[Any, Any], line: Line, start: int = 0, stop: int = 0) -> float:
-    """How much the picture looks like the line there, 0 to 1, ink bright or dark."""
-    ink = line.ink[:, start : stop or None]
-    height, width = ink.shape
-    left = line.left + start
-    part = picture[line.top : line.top + height, left : left + width].astype(np.float64)
-    planes = [part] if part.ndim == 2 else [part[..., i] for i in range(part.shape[2])]
-    best = 0.0
-    for plane in planes:
-        one, other = plane - plane.mean(), ink - ink.mean()
-        scale = math.sqrt(float((one * one).sum() * (other * other).sum()))
-        best = max(best, abs(float((one * other).sum())) / scale if scale > 0 else 0.0)
-    return best
-
-
-def is_hidden(picture: np.ndarray[Any, Any], line: Line) -> bool:
-    if correlation(picture, line) >= HIDDEN:
-        return False
-    step = max(4, line.text_size)
-    for start in range(0, line.ink.shape[1], step):
-        stop = min(start + step, line.ink.shape[1])
-        legible = stop - start >= step // 2 and line.ink[:, start:stop].max() > 0.4
-        if legible and correlation(picture, line, start, stop) >= STRETCH:
-            return False
-    return True
 
 
 def wilson(hits: int, total: int) -> list[float]:
