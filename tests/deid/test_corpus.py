@@ -173,7 +173,6 @@ def test_the_mapping_names_every_released_file_once(
 
 def test_burned_in_lines_are_hidden_and_the_rest_is_left_alone(tmp_path: Path) -> None:
     """Every coding that redaction writes, grey and palette, Latin and Hangul."""
-    pytest.importorskip("rapidocr")
     archive = build(
         [DATA / name for name in DETECTED], tmp_path / "in", lines=4, with_made=False, patients=2
     )

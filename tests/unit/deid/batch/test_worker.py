@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,19 +99,6 @@ def test_a_profile_that_changed_since_the_run_began_is_refused(tmp_path: Path) -
 
 def test_a_setup_never_shows_its_secret(tmp_path: Path) -> None:
     assert str(SECRET) not in repr(_setup(tmp_path))
-
-
-def test_text_detection_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime", reason="text detection is an extra")
-    code = (
-        "import numpy; from deid.pixels import TextDetector; "
-        "TextDetector.load().find(numpy.eye(64, dtype=numpy.uint8))"
-    )
-    home = {**os.environ, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "ORT_DISABLE_TELEMETRY"):
-        home.pop(name, None)
-    subprocess.run([sys.executable, "-c", code], env=home, check=True)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_uid_that_stays_in_the_file_is_not_in_its_path(tmp_path: Path, image: Path) -> None:
