@@ -323,6 +323,8 @@ def removed_values(profile: Profile, raw: bytes) -> frozenset[str]:
                 kept = "\n".join(gathered.allowed)
                 removed = {text for text in removed if text not in kept}
             return frozenset(removed)
+    except (ImportError, NameError):
+        raise  # as in `clean`
     except Exception:  # noqa: BLE001 - as in `clean`
         return frozenset()
 
